@@ -1,0 +1,329 @@
+"""Every setting there is, typed and frozen; a section a folder, each default a working one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+
+class Section(BaseModel):
+    """A frozen group of settings that knows no other keys than its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+def _resolve_secret(value: Any) -> Any:
+    """``{env: NAME}`` and ``{file: PATH}`` stand for what the variable or the file holds."""
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {"env"}:
+        name = str(value["env"])
+        if name not in os.environ:
+            raise ValueError(f"environment variable {name} is not set")
+        return os.environ[name]
+    if set(value) == {"file"}:
+        path = Path(str(value["file"])).expanduser()
+        try:
+            return path.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ValueError(f"cannot read the secret's file {path}: {error.strerror}") from error
+    raise ValueError("a secret is a text, {env: NAME} or {file: PATH}")
+
+
+Secret: TypeAlias = Annotated[SecretStr, BeforeValidator(_resolve_secret)]
+Size: TypeAlias = Annotated[int, Field(ge=64, le=4096, multiple_of=2)]
+Fps: TypeAlias = Annotated[float, Field(ge=1, le=240)]
+Unit: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Text: TypeAlias = Annotated[str, Field(min_length=1, max_length=1000)]
+BankPolicy: TypeAlias = Literal["keep", "reset", "restore"]
+
+
+# --- capture: frames in -------------------------------------------------------------------------------------
+
+
+class _Capture(Section):
+    fps: Fps = Field(30, description="pictures a second that are asked of the source, at most")
+    fit: Literal["crop", "letterbox"] = Field(
+        "crop", description="how the picture meets the model's shape; letterbox bars are cut off again"
+    )
+
+
+class AutoCapture(_Capture):
+    """The screen where there is one, else a camera, else the test pattern."""
+
+    kind: Literal["auto"] = "auto"
+
+
+class ScreenCapture(_Capture):
+    """A monitor, a region of the desktop, or a window."""
+
+    kind: Literal["screen"]
+    monitor: int = Field(1, ge=0, description="0 is the whole desktop, 1 the first monitor")
+    region: tuple[int, int, Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = Field(
+        None, description="x, y, width, height in desktop pixels; wins over monitor"
+    )
+    window: Text | None = Field(None, description="part of a window's title (X11); wins over region")
+
+
+class CameraCapture(_Capture):
+    """A webcam, or any device that looks like one."""
+
+    kind: Literal["camera"]
+    device: int | str = Field(0, description="index, or a path such as /dev/video0")
+    width: Size = 1280
+    height: Size = 720
+
+
+class VideoCapture(_Capture):
+    """A video file."""
+
+    kind: Literal["video"]
+    path: Path
+    loop: bool = True
+    realtime: bool = Field(True, description="false: as fast as the translator takes them, none dropped")
+
+
+class ImageCapture(_Capture):
+    """A still picture."""
+
+    kind: Literal["image"]
+    path: Path
+
+
+class PatternCapture(_Capture):
+    """A moving test picture with a frame counter."""
+
+    kind: Literal["pattern"]
+    width: Size = 512
+    height: Size = 512
+
+
+class ObsCapture(_Capture):
+    """A source or scene of OBS, by screenshots over the websocket; the connection is that of section obs."""
+
+    kind: Literal["obs"]
+    source: Text | None = Field(None, description="its name in OBS; none: the program scene")
+    width: Size = 512
+
+
+CaptureSettings: TypeAlias = Annotated[
+    AutoCapture | ScreenCapture | CameraCapture | VideoCapture | ImageCapture | PatternCapture | ObsCapture,
+    Field(discriminator="kind"),
+]
+
+
+# --- model and translator: pure tensors ---------------------------------------------------------------------
+
+
+class Lora(Section):
+    """A low-rank change of the weights, fused into them."""
+
+    path: str = Field(description="a .safetensors file, or a repository as owner/name@revision")
+    scale: float = Field(1.0, ge=-4, le=4)
+
+
+class ModelSettings(Section):
+    """Which weights, where and how precise."""
+
+    name: str = Field("auto", description="auto, a preset, a folder, a .safetensors file, owner/name@revision")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    width: Annotated[int, Field(ge=64, le=2048, multiple_of=8)] | None = Field(
+        None, description="none: the model's own"
+    )
+    height: Annotated[int, Field(ge=64, le=2048, multiple_of=8)] | None = None
+    autoencoder: str = Field("auto", description="auto, tiny (TAESD), full (the model's VAE), or a folder")
+    loras: tuple[Lora, ...] = Field((), description="fused at load, for good")
+    styles: dict[str, Lora] = Field({}, description="name -> LoRA; one at a time, switched while running")
+    style: str | None = Field(None, description="the style to start with")
+
+    @model_validator(mode="after")
+    def _style_is_known(self) -> ModelSettings:
+        if self.style is not None and self.style not in self.styles:
+            raise ValueError(f"style {self.style!r} is not among styles: {', '.join(self.styles) or 'none'}")
+        return self
+
+
+class BankSettings(Section):
+    """The feature bank: what a frame sees of past ones (paper section 3.2)."""
+
+    # YAML reads a bare off as false.
+    kind: Annotated[
+        Literal["dyme", "queue", "off"], BeforeValidator(lambda kind: "off" if kind is False else kind)
+    ] = "dyme"
+    interval: int = Field(4, ge=1, le=1000, description="frames from one update of the bank to the next")
+    length: int = Field(1, ge=1, le=8, description="frames that a queue bank holds; dyme always holds one")
+    scenes: int = Field(8, ge=1, le=64, description="banks kept for OBS scenes to come back to")
+
+
+class FusionSettings(Section):
+    """Feature fusion, equation 2."""
+
+    strength: Unit = Field(0.8, description="share of the bank's feature; 0 turns fusion off")
+    threshold: Annotated[float, Field(ge=-1, le=2)] = Field(
+        0.98, description="least cosine similarity; above 1: never"
+    )
+    site: Literal["attention", "block"] = Field(
+        "attention", description="what is fused: the self-attention's or the block's output"
+    )
+
+
+class TranslatorSettings(Section):
+    """What the picture becomes, and how."""
+
+    prompt: Annotated[str, Field(max_length=1000)] = "an oil painting"
+    strength: Annotated[float, Field(gt=0, le=1)] = Field(0.4, description="share of the noise schedule that is run")
+    steps: Annotated[int, Field(ge=1, le=8)] = 2
+    schedule: Literal["auto", "stream", "sequential"] = Field(
+        "auto", description="stream: steps of several frames in one batch; sequential: no added frame delay"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    attention: Literal["auto", "sdpa", "xformers"] = "auto"
+    guidance: Annotated[float, Field(ge=1, le=20)] | None = Field(
+        None, description="for models that were distilled with guidance (LCM checkpoints) only; none: 8.5 for those"
+    )
+    bank: BankSettings = BankSettings()
+    fusion: FusionSettings = FusionSettings()
+
+    @model_validator(mode="after")
+    def _timesteps_are_distinct(self) -> TranslatorSettings:
+        check_steps(self.strength, self.steps)
+        return self
+
+
+def lcm_indices(strength: float, steps: int) -> tuple[int, ...]:
+    """Where the rows of a stream batch stand among LCM's 50 timesteps 999, 979, .., 19.
+
+    ``round(50 (1 - strength)) + k floor(50 strength / steps)``, k = 0 .. steps - 1.
+    """
+    # The small term keeps 50 * 0.58 / 29 == 1 from being floored to 0 by binary fractions.
+    stride = int(50 * strength / steps + 1e-9)
+    return tuple(round(50 * (1 - strength)) + k * stride for k in range(steps))
+
+
+def check_steps(strength: float, steps: int) -> None:
+    """Raise ValueError where the timesteps of (strength, steps) collapse or leave the schedule."""
+    indices = lcm_indices(strength, steps)
+    if len(set(indices)) < steps or indices[-1] > 49:
+        least = -(-steps * 2 // 1) / 100
+        raise ValueError(
+            f"strength {strength} with {steps} steps leaves no distinct timesteps; "
+            f"allowed: strength >= {max(least, 0.02):.2f} for {steps} steps"
+        )
+
+
+# --- publish: frames out ------------------------------------------------------------------------------------
+
+
+class VirtualCameraSettings(Section):
+    """The virtual camera of the system."""
+
+    device: str | None = Field(None, description="name or path; none: the first free one")
+    pixel_format: Literal["auto", "rgb", "i420", "nv12", "yuyv", "uyvy"] = "auto"
+
+
+class BrowserSettings(Section):
+    """A page and a stream on the control port."""
+
+    quality: int = Field(85, ge=1, le=100, description="of the JPEG pictures")
+
+
+class RecordingSettings(Section):
+    """An mp4 file that stays playable whatever happens."""
+
+    path: Path | None = None
+    bitrate_kbps: int = Field(6000, ge=100, le=200_000)
+
+
+class PublishSettings(Section):
+    """Where pictures go, how often, and what is shown when there is none."""
+
+    outputs: tuple[Literal["auto", "camera", "browser", "recording"], ...] = Field(
+        ("auto",), min_length=1, description="auto: the camera if one can be opened, else the browser"
+    )
+    fps: Fps = 30
+    width: Size | None = Field(None, description="none: the model's picture as it is")
+    height: Size | None = None
+    fit: Literal["crop", "letterbox"] = "letterbox"
+    hold_s: Annotated[float, Field(ge=0.1, le=60)] = Field(3, description="how long the last picture is held")
+    slate: Annotated[str, Field(max_length=200)] = Field("", description="a line on the slate")
+    camera: VirtualCameraSettings = VirtualCameraSettings()
+    browser: BrowserSettings = BrowserSettings()
+    recording: RecordingSettings = RecordingSettings()
+
+    @model_validator(mode="after")
+    def _whole_pairs(self) -> PublishSettings:
+        if (self.width is None) != (self.height is None):
+            raise ValueError("width and height belong together: give both or neither")
+        if "recording" in self.outputs and self.recording.path is None:
+            raise ValueError("outputs name a recording, so recording.path is needed")
+        return self
+
+
+# --- steering -----------------------------------------------------------------------------------------------
+
+
+class SceneRule(Section):
+    """What happens when a scene of OBS goes on air; what is not set stays as it is."""
+
+    scene: Text = Field(description="its name in OBS, or a glob such as 'Game *'")
+    prompt: Text | None = None
+    strength: Annotated[float, Field(gt=0, le=1)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    style: str | None = Field(None, description="a name among model.styles; '' for none")
+    source: CaptureSettings | None = None
+    bank: BankPolicy = "keep"
+    when: Literal["start", "end"] = Field("end", description="of the transition")
+    bypass: bool | None = None
+
+
+class ObsSettings(Section):
+    """The link to OBS."""
+
+    enabled: bool = False
+    required: bool = Field(False, description="end with exit code 6 when OBS cannot be reached at start")
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 4455
+    password: Secret = SecretStr("")
+    timeout_s: Annotated[float, Field(ge=0.5, le=60)] = 3
+    rules: tuple[SceneRule, ...] = ()
+
+
+class ControlSettings(Section):
+    """The HTTP API and the panel."""
+
+    host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8770, description="0: any free one")
+
+
+class LogSettings(Section):
+    """What is told, and how much of it."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(Section):
+    """All sections."""
+
+    capture: CaptureSettings = AutoCapture()
+    model: ModelSettings = ModelSettings()
+    translator: TranslatorSettings = TranslatorSettings()
+    publish: PublishSettings = PublishSettings()
+    obs: ObsSettings = ObsSettings()
+    control: ControlSettings = ControlSettings()
+    log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _rules_fit(self) -> Settings:
+        if self.obs.required and not self.obs.enabled:
+            raise ValueError("obs.required is true, so obs.enabled has to be true as well")
+        for number, rule in enumerate(self.obs.rules):
+            if rule.style and rule.style not in self.model.styles:
+                known = ", ".join(self.model.styles) or "none"
+                raise ValueError(f"obs.rules.{number}.style {rule.style!r} is not among model.styles: {known}")
+            if rule.strength is not None:
+                check_steps(rule.strength, self.translator.steps)
+        return self

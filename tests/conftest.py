@@ -1,0 +1,46 @@
+"""What all tests share: loud skips, and the closing line that CI reads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+# Set before torch is imported anywhere: spinning workers of one test would starve the processes another one started.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+_skipped: list[str] = []
+
+Require = Callable[[str, bool, str], None]
+
+
+def require_or_skip(name: str, available: bool, why: str) -> None:
+    """Go on if ``available``; else fail where STREAMV2V_REQUIRE names this need, and skip loudly where it does not."""
+    if available:
+        return
+    if name in os.environ.get("STREAMV2V_REQUIRE", "").split(","):
+        pytest.fail(f"STREAMV2V_REQUIRE names {name!r}, and it is not available: {why}")
+    _skipped.append(f"{name}: {why}")
+    pytest.skip(f"NOT TESTED, needs {name}: {why}")
+
+
+@pytest.fixture(scope="session")
+def require() -> Require:
+    """``require("obs" | "display" | "browser" | "vcam" | "gpu", available, why)``."""
+    return require_or_skip
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was not tested."""
+    for line in sorted(set(_skipped)):
+        terminalreporter.write_line(f"NOT TESTED HERE  {line}", yellow=True, bold=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End with the plain count, after pytest's own last line."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and not hasattr(config, "workerinput"):
+        passed, failed, errors = (len(reporter.stats.get(kind, [])) for kind in ("passed", "failed", "error"))
+        print(f"{passed} passed, {failed + errors} failed")
