@@ -1,0 +1,272 @@
+"""The translator one level below pictures: clean latents in, translated clean latents out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from streamv2v_obs.errors import ConfigError
+from streamv2v_obs.settings import TranslatorSettings, check_steps, lcm_indices
+from streamv2v_obs.translator.attention import ExtendedAttention, Observer, choose_attention, find_layers
+from streamv2v_obs.translator.bank import FeatureBank, FeaturesSnapshot
+from streamv2v_obs.translator.lcm import GUIDANCE, PredictionType, clean_latent, guidance_condition, row_constants
+from streamv2v_obs.translator.merging import draw_partitions
+from streamv2v_obs.translator.stream_batch import Departed, Origin, RowsSnapshot, StreamBatch
+
+
+@dataclass(frozen=True)
+class BankSnapshot:
+    """A bank and the frames in flight beside it, as they stood between two frames (features None: bank off)."""
+
+    features: FeaturesSnapshot | None
+    rows: RowsSnapshot
+    calls: int
+
+
+@dataclass(frozen=True)
+class CallTrace:
+    """What one UNet call took and gave, each float32 (rows, C, h, w)."""
+
+    unet_in: Tensor
+    prediction: Tensor
+    x0: Tensor
+
+
+class LatentTranslator:
+    """Stream batch, feature bank and UNet together. One thread, the one that made it, calls all of it.
+
+    ``latent_shape`` is (C, h, w). ``schedule: stream`` makes one UNet call of S rows a frame and answers S-1 frames
+    late; ``sequential`` makes S calls of one row, each with that row's bank, and answers at once; ``auto`` is stream
+    but for S = 1, where both are the same. What is computed beside the rows of the model's type is float32.
+
+    ``indices`` stand in for the timesteps that strength and steps give. ``observer`` sees every layer, ``trace``
+    every UNet call, ``keep_all_outputs`` stores O where nothing is fused, too: all three for conformance runs.
+    """
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        acp: Tensor,
+        prediction_type: PredictionType,
+        settings: TranslatorSettings,
+        latent_shape: tuple[int, int, int],
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        indices: Sequence[int] | None = None,
+        observer: Observer | None = None,
+        trace: Callable[[CallTrace], None] | None = None,
+        keep_all_outputs: bool = False,
+    ) -> None:
+        self.settings = settings
+        self._unet = unet
+        self._acp = acp
+        self._prediction_type = prediction_type
+        self._device = device
+        self._dtype = dtype
+        self._trace = trace
+        if indices is None:
+            indices = lcm_indices(settings.strength, settings.steps)
+        self.steps = len(indices)
+        self.schedule: Literal["stream", "sequential"] = (
+            "sequential" if settings.schedule == "sequential" or self.steps == 1 else "stream"
+        )
+        self.attention, attend = choose_attention(settings.attention, device, dtype)
+        self.layers = layers = find_layers(unet, latent_shape, settings.fusion)
+        self._condition = self._guidance_condition()
+        with torch.inference_mode():
+            self.rows = StreamBatch(row_constants(acp, indices, device), latent_shape, device)
+            self._bank: FeatureBank | None = None
+            if settings.bank.kind != "off":
+                self._bank = FeatureBank(
+                    layers,
+                    self.steps,
+                    kind=settings.bank.kind,
+                    length=settings.bank.length,
+                    device=device,
+                    dtype=dtype,
+                    keep_all_outputs=keep_all_outputs,
+                )
+            self.extension = ExtendedAttention(unet, layers, self._bank, settings.fusion, attend, observer)
+        self._calls = 0
+        self._update_due = False
+        self._closed = False
+        self._seed = settings.seed
+        self.set_seed(settings.seed)
+
+    # --- frames ----------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def step(self, latent: Tensor, prompt: Tensor, origin: Origin | None = None) -> Departed:
+        """Take the clean latent (1, C, h, w) of a new frame; give what leaves, which says whose it is.
+
+        ``prompt``: (1, L, D) of this frame, which keeps it to its end; or (S, L, D), which overwrites every row's.
+        The bank's update is left for ``settle``, so that it delays nobody's picture.
+        """
+        if self.schedule == "sequential":
+            return self._run_through(latent, prompt, origin)
+        self.rows.enter(latent, prompt, origin)
+        return self._advance()
+
+    @torch.inference_mode()
+    def flush(self) -> list[Departed]:
+        """Advance the frames in flight without a new one until all have left; the next ``step`` starts warm."""
+        departed = []
+        while self.rows.waiting:
+            out = self._advance()
+            if out.origin is not None and not out.origin.copy:
+                departed.append(out)
+        self.rows.restart()
+        return departed
+
+    def _advance(self) -> Departed:
+        self.settle()
+        if self.rows.prompts is None:
+            raise RuntimeError("no frame has entered yet")
+        x0 = self._call(slice(0, self.steps), self.rows.noised, self.rows.prompts)
+        self._count_frame()
+        return self.rows.advance(x0)
+
+    def _run_through(self, latent: Tensor, prompt: Tensor, origin: Origin | None) -> Departed:
+        self.settle()
+        x0 = latent.to(torch.float32)
+        for k in range(self.steps):
+            constants = self.rows.constants.of(slice(k, k + 1))
+            noised = constants.alpha * x0 + constants.beta * self.rows.noise[k : k + 1]
+            own = prompt if prompt.shape[0] == 1 else prompt[k : k + 1]
+            x0 = self._call(slice(k, k + 1), noised, own)
+        self._count_frame()
+        return Departed(x0, origin)
+
+    def _call(self, rows: slice, noised: Tensor, prompts: Tensor) -> Tensor:
+        """One UNet call over ``rows``: their clean latents, float32."""
+        if self._closed:
+            raise RuntimeError("this translator is closed")
+        # Another translator may have used the same UNet since; where none has, this costs one look-up.
+        self.extension.install()
+        self.extension.rows = rows
+        constants = self.rows.constants.of(rows)
+        (prediction,) = self._unet(
+            noised.to(self._dtype),
+            constants.timesteps,
+            timestep_cond=None if self._condition is None else self._condition.expand(len(noised), -1),
+            encoder_hidden_states=prompts.to(self._dtype),
+            return_dict=False,
+        )
+        x0 = clean_latent(noised, prediction, constants, self._prediction_type)
+        if self._trace is not None:
+            self._trace(CallTrace(noised.clone(), prediction.float(), x0))
+        return x0
+
+    def _guidance_condition(self) -> Tensor | None:
+        width = self._unet.config.get("time_cond_proj_dim")
+        wanted = self.settings.guidance
+        if width is not None:
+            return guidance_condition(wanted or GUIDANCE, width).to(self._device, self._dtype)
+        if wanted is not None:
+            raise ConfigError(
+                f"translator.guidance = {wanted:g}: this model was not distilled with guidance, and classifier-free "
+                "guidance would double the work of each frame; allowed: null"
+            )
+        return None
+
+    # --- the bank --------------------------------------------------------------------------------------------
+
+    def _count_frame(self) -> None:
+        self._update_due = self._bank is not None and self._calls % self.settings.bank.interval == 0
+        self._calls += 1
+
+    @torch.inference_mode()
+    def settle(self, partitions: Sequence[Tensor] | None = None) -> None:
+        """Do the bank's update that the last frame left undone, if it left one.
+
+        Meant to be called once the frame was handed on; whatever needs the bank does it first where nobody did.
+        ``partitions`` stand in for the drawn ones: for each layer int64 (S, 2M), indices into [bank, current frame].
+        """
+        if self._bank is None or not self._update_due:
+            return
+        if partitions is None and self.merge_due:
+            tokens = [layer.tokens for layer in self.layers]
+            partitions = draw_partitions(self._seed, self._bank.updates, self.steps, tokens)
+        self._bank.update(partitions)
+        self._update_due = False
+
+    @property
+    def merge_due(self) -> bool:
+        """Whether the next ``settle`` merges, and so uses partitions."""
+        return self._bank is not None and self._update_due and self._bank.next_update_merges
+
+    @property
+    def bank(self) -> FeatureBank | None:
+        """The bank with every update done; None where it is off."""
+        self.settle()
+        return self._bank
+
+    def reset_bank(self) -> None:
+        """As a new translator: empty the bank and start warm with the next frame.
+
+        The frames in flight are dropped, since an old scene's rows must not write into a new bank.
+        """
+        self._update_due = False
+        self._calls = 0
+        if self._bank is not None:
+            self._bank.clear()
+        self.rows.restart()
+
+    @torch.inference_mode()
+    def snapshot(self) -> BankSnapshot:
+        """A copy of all that a frame leaves behind; prompt, seed and strength are settings, and not in it."""
+        bank = self.bank
+        return BankSnapshot(bank.snapshot() if bank is not None else None, self.rows.snapshot(), self._calls)
+
+    @torch.inference_mode()
+    def restore(self, snapshot: BankSnapshot, *, in_flight: bool = True) -> None:
+        """Go on from ``snapshot`` exactly as if nothing had happened since.
+
+        ``in_flight=False`` brings back the bank alone and starts warm with the next frame: coming back to a scene,
+        nobody wants to see the frames that were in flight when it was left. Raises ConfigError, with everything as it
+        was, for a snapshot of another kind of bank, number of steps or size of picture.
+        """
+        same_rows = snapshot.rows.noised.shape == self.rows.noise.shape
+        if (snapshot.features is None) != (self._bank is None) or not same_rows:
+            raise ConfigError(
+                "this bank was saved with another bank.kind, steps or picture size than now; reset the bank instead"
+            )
+        if self._bank is not None and snapshot.features is not None:
+            self._bank.restore(snapshot.features)
+        self._update_due = False
+        self._calls = snapshot.calls
+        # One frame after the other leaves none in flight: those of a stream's snapshot would come out at the end.
+        if in_flight and self.schedule == "stream":
+            self.rows.restore(snapshot.rows)
+        else:
+            self.rows.restart()
+
+    # --- what a live user changes, between two frames --------------------------------------------------------
+
+    @torch.inference_mode()
+    def set_seed(self, seed: int) -> None:
+        """Another fixed noise from the next call on, and other partitions; the bank stays."""
+        self.settle()
+        self._seed = seed
+        self.rows.draw_noise(seed)
+
+    @torch.inference_mode()
+    def set_strength(self, strength: float) -> None:
+        """Other timesteps for all rows from the next call on; raises ConfigError where they would not be distinct."""
+        try:
+            check_steps(strength, self.steps)
+        except ValueError as error:
+            raise ConfigError(f"translator.strength: {error}") from error
+        indices = lcm_indices(strength, self.steps)
+        self.rows.set_constants(row_constants(self._acp, indices, self._device))
+
+    def close(self) -> None:
+        """Take everything out of the UNet again; no step after it."""
+        self._closed = True
+        self.extension.remove()

@@ -1,0 +1,58 @@
+"""Dynamic merging (DyMe, paper section 3.3): twice as many tokens as there is room for become their means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+# 2^64 / golden ratio: spreads (seed, update) over the generator's seeds without two neighbours meeting.
+_SPREAD = 0x9E3779B97F4A7C15
+
+
+def draw_partitions(seed: int, update: int, rows: int, tokens: Sequence[int]) -> list[Tensor]:
+    """Random partitions for one update: for each layer of ``tokens[i]`` tokens an int64 (rows, 2 tokens[i]).
+
+    A function of its arguments alone, so that no generator has a state which a snapshot would have to carry. A row
+    is a permutation of indices into [bank, current frame]; its first half is merged into its second half.
+    """
+    generator = torch.Generator("cpu").manual_seed((seed + _SPREAD * (update + 1)) % 2**64)
+    return [torch.stack([torch.randperm(2 * n, generator=generator) for _ in range(rows)]) for n in tokens]
+
+
+def merge(keys: Tensor, others: Sequence[Tensor], partition: Tensor) -> list[Tensor]:
+    """Merge 2M tokens into M, each row of the batch by itself.
+
+    ``keys`` and each of ``others``: (S, 2M, C); ``partition``: int64 (S, 2M), indices along dimension 1, the first
+    half sources, the second half destinations. Each source goes to the destination whose *key* has the greatest
+    cosine similarity with its own, over all C; each destination becomes the plain mean of itself and what it
+    received. One assignment serves keys and others. Gives [keys, *others], each (S, M, C), in their own type.
+    """
+    rows, doubled = partition.shape
+    half = doubled // 2
+    sources, destinations = partition[:, :half], partition[:, half:]
+    unit = normalize(keys.to(torch.float32), dim=-1).to(keys.dtype)
+    similarity = _pick(unit, sources) @ _pick(unit, destinations).transpose(1, 2)
+    nearest = similarity.argmax(-1)
+    offsets = torch.arange(rows, device=partition.device).unsqueeze(1) * half
+    slots = (nearest + offsets).flatten()
+    counts = torch.ones(rows * half, device=keys.device).index_add_(
+        0, slots, torch.ones_like(slots, dtype=torch.float32)
+    )
+    merged = []
+    for feature in (keys, *others):
+        source = _pick(feature, sources).to(torch.float32)
+        destination = _pick(feature, destinations).to(torch.float32)
+        # Means as "destination + mean difference": equal tokens stay exactly what they are, whatever their number.
+        differences = (source - _pick(destination, nearest)).flatten(0, 1)
+        sums = torch.zeros_like(differences).index_add_(0, slots, differences)
+        means = destination + (sums / counts.unsqueeze(1)).view_as(destination)
+        merged.append(means.to(feature.dtype))
+    return merged
+
+
+def _pick(tokens: Tensor, indices: Tensor) -> Tensor:
+    """tokens (S, T, C) at indices (S, M): (S, M, C)."""
+    return tokens.gather(1, indices.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))

@@ -1,0 +1,222 @@
+"""The translator: a captured picture in, the picture that its prompt makes of it out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from streamv2v_obs.errors import ConfigError, OutOfDeviceMemory
+from streamv2v_obs.frames import Frame, Pixels, Tag
+from streamv2v_obs.settings import TranslatorSettings
+from streamv2v_obs.translator.latent import BankSnapshot, LatentTranslator
+from streamv2v_obs.translator.lcm import PredictionType
+from streamv2v_obs.translator.stream_batch import Departed, Origin
+
+__all__ = ["BankSnapshot", "TranslationModel", "Translator"]
+
+
+class PixelCoder(Protocol):
+    """uint8 [H, W, 3] RGB <-> scaled latents [1, C, H/factor, W/factor] on the model's device."""
+
+    latent_channels: int
+    factor: int
+
+    def encode(self, pixels: Pixels) -> Tensor: ...
+    def decode(self, latents: Tensor) -> Pixels: ...
+
+
+class PromptEncoder(Protocol):
+    """A prompt -> [1, L, D] on the model's device; L is always the same."""
+
+    def encode(self, prompt: str) -> Tensor: ...
+
+
+class TranslationModel(Protocol):
+    """What a translator needs of ``loading.Model``."""
+
+    @property
+    def unet(self) -> UNet2DConditionModel: ...
+    @property
+    def autoencoder(self) -> PixelCoder: ...
+    @property
+    def text(self) -> PromptEncoder: ...
+    @property
+    def acp(self) -> Tensor: ...
+    @property
+    def prediction_type(self) -> PredictionType: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def weights_version(self) -> int: ...
+
+
+class Translator:
+    """StreamV2V over pictures. One thread, the one that made it, calls all of it, between two frames or for one.
+
+    ``width`` and ``height`` are those of the pictures (none: the model's). With ``schedule: stream`` and S steps an
+    answer is S - 1 frames late, and carries the index and capture time of the frame it really shows. The first S - 1
+    answers show the first frame, since the rows were filled from it: a live run wants something to show at once;
+    with ``live=False`` they are None, so that N frames in are N frames out after ``flush``.
+
+    Raises ConfigError for settings that cannot be met, OutOfDeviceMemory where they need more than there is.
+    """
+
+    def __init__(
+        self,
+        model: TranslationModel,
+        settings: TranslatorSettings,
+        *,
+        width: int | None = None,
+        height: int | None = None,
+        live: bool = True,
+    ) -> None:
+        self.width = width or model.width
+        self.height = height or model.height
+        self._model = model
+        self._live = live
+        coder = model.autoencoder
+        if self.width % coder.factor or self.height % coder.factor:
+            raise ConfigError(
+                f"model.width, model.height = {self.width}x{self.height}: allowed are multiples of {coder.factor}"
+            )
+        with _memory_said_plainly(settings.steps):
+            self._latents = LatentTranslator(
+                model.unet,
+                model.acp,
+                model.prediction_type,
+                settings,
+                (coder.latent_channels, self.height // coder.factor, self.width // coder.factor),
+                model.device,
+                model.dtype,
+            )
+            self.set_prompt(settings.prompt)
+
+    # --- frames ----------------------------------------------------------------------------------------------
+
+    def step(self, frame: Frame) -> Frame | None:
+        """Take a picture, uint8 [height, width, 3] RGB; give the one that leaves, tagged TRANSLATED.
+
+        The bank's update is left undone, so that it delays no picture: call ``settle`` when the answer was handed on.
+        """
+        expected = (self.height, self.width, 3)
+        if frame.pixels.shape != expected or frame.pixels.dtype != np.uint8:
+            raise ConfigError(
+                f"a picture is {frame.pixels.dtype} {list(frame.pixels.shape)}; this translator takes uint8 "
+                f"{list(expected)}: fit it to model.width and model.height first"
+            )
+        if self._model.weights_version != self._prompt_version:
+            self.set_prompt(self.prompt)  # a style may change the text encoder, too
+        with _memory_said_plainly(self._latents.steps):
+            latent = self._model.autoencoder.encode(frame.pixels)
+            departed = self._latents.step(latent, self._embedding, Origin(frame.captured_at, frame.index))
+            return self._picture(departed)
+
+    def flush(self) -> list[Frame]:
+        """The frames still in flight, at the end of a finite video; the next ``step`` starts warm."""
+        with _memory_said_plainly(self._latents.steps):
+            pictures = (self._picture(departed) for departed in self._latents.flush())
+            return [picture for picture in pictures if picture is not None]
+
+    def settle(self) -> None:
+        """Update the bank now, if the last frame calls for it; ``step`` does it first where nobody did."""
+        with _memory_said_plainly(self._latents.steps):
+            self._latents.settle()
+
+    def _picture(self, departed: Departed) -> Frame | None:
+        origin = departed.origin
+        if origin is None or (origin.copy and not self._live):
+            return None
+        pixels = self._model.autoencoder.decode(departed.latent.to(self._model.dtype))
+        return Frame(pixels, origin.captured_at, origin.index, Tag.TRANSLATED)
+
+    # --- what a live user changes ----------------------------------------------------------------------------
+
+    def set_prompt(self, prompt: str) -> None:
+        """From the next frame on; frames in flight keep theirs, so that no picture mixes two prompts."""
+        self._embedding = self._model.text.encode(prompt)
+        self._prompt_version = self._model.weights_version
+        self.prompt = prompt
+
+    def set_strength(self, strength: float) -> None:
+        """Share of the noise schedule that is run; raises ConfigError where its timesteps are not distinct."""
+        self._latents.set_strength(strength)
+
+    def set_seed(self, seed: int) -> None:
+        """Other noise and other partitions; the bank stays."""
+        if not 0 <= seed < 2**63:
+            raise ConfigError(f"translator.seed = {seed}: allowed is 0 .. 2^63 - 1")
+        self._latents.set_seed(seed)
+
+    # --- the bank --------------------------------------------------------------------------------------------
+
+    def reset_bank(self) -> None:
+        """Forget all past frames, those in flight included; the next one is as the first of a new translator."""
+        self._latents.reset_bank()
+
+    def snapshot(self) -> BankSnapshot:
+        """A copy of bank and frames in flight, on the model's device."""
+        return self._latents.snapshot()
+
+    def restore(self, snapshot: BankSnapshot, *, in_flight: bool = True) -> None:
+        """Go on exactly as from ``snapshot``; ``in_flight=False`` brings back the bank alone and starts warm.
+
+        The latter is for coming back to a scene: frames captured when it was left must not be shown now. Raises
+        ConfigError for a snapshot of another shape.
+        """
+        self._latents.restore(snapshot, in_flight=in_flight)
+
+    def close(self) -> None:
+        """Leave the UNet as it was, bit-identical; no step after it."""
+        self._latents.close()
+
+    # --- status ----------------------------------------------------------------------------------------------
+
+    @property
+    def attention(self) -> str:
+        """The attention kernel in use: sdpa or xformers."""
+        return self._latents.attention
+
+    @property
+    def schedule(self) -> Literal["stream", "sequential"]:
+        """The schedule in use."""
+        return self._latents.schedule
+
+    @property
+    def bank_filled(self) -> bool:
+        """Whether the bank holds anything (with a queue: anything, not yet everything)."""
+        return self.bank_updates > 0
+
+    @property
+    def bank_updates(self) -> int:
+        """Updates since the bank was empty, the first store included."""
+        bank = self._latents.bank
+        return 0 if bank is None else bank.updates
+
+    @property
+    def bank_bytes(self) -> int:
+        """Device memory of the bank; constant."""
+        bank = self._latents.bank
+        return 0 if bank is None else bank.bytes
+
+
+@contextmanager
+def _memory_said_plainly(steps: int) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfDeviceMemory(
+            "the device's memory is too small for this picture: lower model.width and model.height, "
+            f"translator.steps (now {steps}), or set model.dtype to float16"
+        ) from error
