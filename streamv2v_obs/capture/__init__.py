@@ -1,0 +1,1 @@
+"""Frames in: the sources a live picture can come from."""

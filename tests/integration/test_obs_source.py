@@ -1,0 +1,134 @@
+"""Pictures of a real OBS: the program scene, a source by name, one that vanishes and returns, OBS that goes away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streamv2v_obs.capture.obs_source import ObsSource
+from streamv2v_obs.capture.source import open_source
+from streamv2v_obs.errors import ObsRefused, SourceLost
+from streamv2v_obs.frames import Frame
+from streamv2v_obs.settings import ObsCapture, ObsSettings
+from tests.conftest import Require
+from tests.rigs.obs import SCENES, RealObs, obs_obstacle, real_obs
+
+pytestmark = pytest.mark.obs
+
+
+@pytest.fixture(scope="module")
+def obs(require: Require) -> Iterator[RealObs]:
+    obstacle = obs_obstacle()
+    require("obs", not obstacle, obstacle)
+    with real_obs() as running:
+        yield running
+
+
+def opened(settings: ObsSettings, source: str | None = None, width: int = 160) -> ObsSource:
+    capturing = open_source(ObsCapture(kind="obs", source=source, width=width, fps=100), settings)
+    assert isinstance(capturing, ObsSource)
+    return capturing
+
+
+def shows(frame: Frame, scene: str) -> bool:
+    # JPEG, and OBS's own way through colour spaces.
+    return bool(np.abs(frame.pixels.astype(int) - SCENES[scene]).mean() < 12)
+
+
+def until_it_shows(source: ObsSource, scene: str) -> Frame:
+    until = time.monotonic() + 5
+    while not shows(frame := source.read(), scene):
+        assert time.monotonic() < until, f"never showed {scene}: {frame.pixels.mean(axis=(0, 1))}"
+    return frame
+
+
+def test_the_program_scene_is_followed_with_its_aspect(obs: RealObs) -> None:
+    obs.scene("A")
+    source = opened(obs.settings())
+    assert source.detail == "OBS program scene"
+    frame = until_it_shows(source, "A")
+    assert frame.pixels.shape == (90, 160, 3)
+    assert frame.pixels.dtype == np.uint8
+    assert frame.pixels.flags.c_contiguous
+    for scene in ("C", "B"):
+        obs.scene(scene)
+        assert until_it_shows(source, scene).index > frame.index
+    source.close()
+
+
+@pytest.mark.parametrize("name", ["C", "C colour"])
+def test_a_scene_or_a_source_is_captured_by_its_name_whatever_is_on_air(obs: RealObs, name: str) -> None:
+    obs.scene("A")
+    source = opened(obs.settings(), name, width=320)
+    frame = until_it_shows(source, "C")
+    assert frame.pixels.shape == (180, 320, 3)
+    assert source.detail == f"OBS source {name!r}"
+    source.close()
+
+
+def test_a_source_that_is_renamed_is_lost_and_back_with_its_name(obs: RealObs) -> None:
+    source = opened(obs.settings(), "C colour")
+    until_it_shows(source, "C")
+    obs.requests.call("SetInputName", {"inputName": "C colour", "newInputName": "other"})
+    gone = r"OBS gives no picture of 'C colour': was it renamed or removed.*capture\.source is its name in OBS"
+    try:
+        with pytest.raises(SourceLost, match=gone):
+            source.read()
+        with pytest.raises(SourceLost, match=gone):
+            opened(obs.settings(), "C colour")
+    finally:
+        obs.requests.call("SetInputName", {"inputName": "other", "newInputName": "C colour"})
+    # Also without opening it anew: the connection has not suffered.
+    assert shows(source.read(), "C")
+    source.close()
+
+
+def test_a_wrong_password_is_refused(obs: RealObs) -> None:
+    with pytest.raises(ObsRefused, match=r"wrong password; set obs\.password"):
+        opened(obs.settings(password="not it"))
+
+
+def test_pictures_keep_the_asked_pace(obs: RealObs) -> None:
+    source = open_source(ObsCapture(kind="obs", source="A", fps=20), obs.settings())
+    times = [source.read().captured_at for _ in range(11)]
+    source.close()
+    assert 0.45 < times[-1] - times[0] < 5
+
+
+def test_opening_and_closing_200_times_leaves_no_connection(obs: RealObs) -> None:
+    held = []
+    for _ in range(201):
+        source = opened(obs.settings(timeout_s=10), "A")
+        source.close()
+        with pytest.raises(SourceLost):
+            opened(obs.settings(timeout_s=10), "no such source")
+        held.append(len(list(Path("/proc/self/fd").iterdir())))
+    assert held[-1] <= held[0]
+
+
+def test_obs_that_dies_freezes_or_quits_is_lost_and_can_be_opened_again(obs: RealObs) -> None:
+    source = opened(obs.settings(timeout_s=0.5), "B")
+    obs.freeze()
+    began = time.monotonic()
+    with pytest.raises(SourceLost, match=r"did not answer within 0\.5 s"):
+        source.read()
+    assert time.monotonic() - began < 5
+    obs.thaw()
+    source.close()
+
+    source = opened(obs.settings(), "B")
+    until_it_shows(source, "B")
+    obs.kill()
+    with pytest.raises(SourceLost, match="OBS"):
+        source.read()
+    source.close()
+    with pytest.raises(SourceLost, match="nothing listens at"):
+        opened(obs.settings(), "B")
+    obs.restart()
+    source = opened(obs.settings(timeout_s=10))
+    source.read()
+    source.close()
