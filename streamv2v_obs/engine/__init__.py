@@ -1,0 +1,1 @@
+"""The process that may die with the GPU: capture, translate, report."""

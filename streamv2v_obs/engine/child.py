@@ -1,0 +1,80 @@
+"""The engine process from the inside: its entry, its pipe, its last word."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+from streamv2v_obs.commands import CommandBox
+from streamv2v_obs.engine.slot import FrameSlot
+from streamv2v_obs.errors import OUR_BUG, StreamV2VError
+from streamv2v_obs.settings import Settings
+from streamv2v_obs.stats import EngineFailure, EngineStatus
+
+log = logging.getLogger(__name__)
+
+LOG_FORMAT = "%(asctime)s %(levelname)-7s %(processName)s/%(threadName)s %(name)s: %(message)s"
+_LAST_MOMENTS_S = 1.0
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """All that a new engine process is told at birth."""
+
+    settings: Settings
+    output: str
+    view: str
+    capacity: int
+    patient: bool = False
+    """A source that cannot be opened is waited for: an engine before this one has shown pictures of it."""
+
+
+def run_engine(pipe: Connection, spec: EngineSpec) -> None:
+    """Entry of the engine process; ends when told to, when the service is gone, or on an error, which it reports."""
+    # Ctrl-C reaches every process of the terminal; the service decides in what order they end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(level=spec.settings.log.level.upper(), format=LOG_FORMAT)
+    commands, stop = CommandBox(), threading.Event()
+    threading.Thread(target=_listen, args=(pipe, commands, stop), name="pipe", daemon=True).start()
+    output = FrameSlot.attach(spec.output, spec.capacity)
+    view = FrameSlot.attach(spec.view, spec.capacity)
+    try:
+        _tell(pipe, EngineStatus())  # before torch is imported, which takes seconds
+        from streamv2v_obs.engine.loop import EngineLoop
+
+        report = functools.partial(_tell, pipe)
+        EngineLoop(spec.settings, output, view, commands, stop, report, patient=spec.patient).run()
+    except StreamV2VError as error:
+        _tell(pipe, EngineFailure(type(error).__name__, str(error), error.exit_code))
+    except Exception as error:
+        log.exception("the engine ends")
+        text = " ".join(str(error).split())
+        _tell(pipe, EngineFailure(type(error).__name__, f"the engine ended: {text}", OUR_BUG))
+    finally:
+        output.close()
+        view.close()
+    logging.shutdown()
+    # Worker threads of native libraries may never end by themselves; all that must be closed is closed by now.
+    os._exit(0)
+
+
+def _tell(pipe: Connection, message: EngineStatus | EngineFailure) -> None:
+    try:
+        pipe.send(message)
+    except (OSError, EOFError):
+        log.debug("nobody listens any more")
+
+
+def _listen(pipe: Connection, commands: CommandBox, stop: threading.Event) -> None:
+    try:
+        while True:
+            commands.post(pipe.recv())
+    except (OSError, EOFError):
+        # The service is gone, perhaps killed. A main thread inside a long inference would outlive it.
+        stop.set()
+        threading.Timer(_LAST_MOMENTS_S, os._exit, (0,)).start()

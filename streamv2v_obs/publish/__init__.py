@@ -1,0 +1,1 @@
+"""Frames out: what shows a picture, and when."""
