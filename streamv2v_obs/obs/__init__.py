@@ -1,0 +1,1 @@
+"""Steering by OBS: what it said, and what we do about it."""
