@@ -1,0 +1,249 @@
+"""Commands that begin and end the service: run, start, stop, logs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streamv2v_obs.cli_log import LOG_FORMAT, log_path, open_log
+from streamv2v_obs.cli_output import Config, Json, Set, config_path, print_json, say
+from streamv2v_obs.config import load_settings
+from streamv2v_obs.errors import OUR_BUG, NotRunning, StreamV2VError
+from streamv2v_obs.settings import Settings
+
+if TYPE_CHECKING:
+    import psutil
+
+if sys.platform == "win32":
+    from streamv2v_obs.cli_daemon_windows import on_end_signals, spawn_detached
+else:
+    from streamv2v_obs.cli_daemon_posix import on_end_signals, spawn_detached
+
+log = logging.getLogger(__name__)
+
+_START_S = 30.0
+_STOP_S = 4.0
+_KILL_S = 2.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command()(run)
+    app.command()(start)
+    app.command()(stop)
+    app.command()(logs)
+
+
+def run(
+    config: Config = None,
+    overrides: Set = None,
+    # For `start`, whose log must not hold a key.
+    link: Annotated[
+        bool, typer.Option("--link/--no-link", help="Print a link that opens the panel.", hidden=True)
+    ] = True,
+) -> None:
+    """Run the service here until Ctrl-C."""
+    from streamv2v_obs.control.endpoint import InstanceLock
+
+    asked = threading.Event()
+    on_end_signals(lambda number: asked.set())
+    settings = load_settings(config_path(config), overrides or ())
+    logging.basicConfig(level=settings.log.level.upper(), format=LOG_FORMAT)
+    for chatty in ("httpx", "httpcore"):  # they tell addresses, which carry keys
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    lock = InstanceLock()
+    lock.acquire()
+    try:
+        _serve(settings, asked, link)
+    finally:
+        lock.release()
+
+
+def _serve(settings: Settings, asked: threading.Event, link: bool) -> None:
+    from streamv2v_obs.service import Service
+
+    service = Service(settings)
+    ended: list[StreamV2VError | None] = []
+
+    def watch() -> None:
+        ended.append(service.wait_ended())
+        asked.set()
+
+    try:
+        service.start()
+        if link:
+            say(f"panel: {service.panel_link}")
+            say("end it with Ctrl-C; another panel link: streamv2v-obs open")
+        threading.Thread(target=watch, name="run-watch", daemon=True).start()
+        # In small waits: on Windows a longer one would keep Ctrl-C out.
+        while not asked.wait(0.2):
+            pass
+    finally:
+        service.stop()
+        service.join(2.0)
+    if ended and ended[0] is not None:
+        raise ended[0]
+
+
+def start(config: Config = None, overrides: Set = None, as_json: Json = False) -> None:
+    """Start the service in the background."""
+    from streamv2v_obs.control.client import ServiceClient
+    from streamv2v_obs.control.endpoint import refuse_second, require_endpoint
+
+    path = config_path(config)
+    settings = load_settings(path, overrides or ())  # a mistake is told here, before anything is started
+    refuse_second()
+    command = [sys.executable, "-m", "streamv2v_obs", "run", "--no-link"]
+    command += ["--config", str(path.resolve())] if path else []
+    command += [part for override in overrides or () for part in ("--set", override)]
+    with open_log() as file:
+        began_at = file.tell()
+        child = spawn_detached(command, file)
+    try:
+        _wait_answering(child, began_at, settings.obs.required)
+    except SystemExit:  # Ctrl-C: who has not seen it begin does not expect it to go on
+        child.terminate()
+        raise
+    endpoint = require_endpoint()
+    link = ServiceClient(endpoint).get("/v1/link")["panel"]
+    if as_json:
+        print_json({"pid": endpoint.pid, "address": endpoint.address, "panel": link, "log": str(log_path())})
+    else:
+        say(f"running as process {endpoint.pid}; log: {log_path()}")
+        say(f"panel: {link}")
+
+
+def _wait_answering(child: subprocess.Popen[bytes], began_at: int, needs_obs: bool) -> None:
+    """Return once the service answers and has its source, and OBS if it needs that; raises its error if it ends."""
+    from streamv2v_obs.control.client import ServiceClient
+    from streamv2v_obs.control.endpoint import find_endpoint
+
+    answers = False
+    until = time.monotonic() + _START_S
+    while time.monotonic() < until:
+        code = child.poll()
+        if code is not None:
+            with log_path().open("rb") as file:
+                file.seek(began_at)
+                lines = file.read().decode("utf-8", "replace").splitlines()
+            said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+            error = StreamV2VError(said[-1] if said else f"the service ended with code {code}; see {log_path()}")
+            error.exit_code = code if code > 0 else OUR_BUG
+            raise error
+        endpoint = find_endpoint()
+        if endpoint is not None:
+            try:
+                status = ServiceClient(endpoint).get("/v1/status")
+            except NotRunning:
+                pass
+            else:
+                answers = True
+                opened = status["engine"] is not None and status["engine"]["state"] != "opening"
+                if opened and not (needs_obs and status["obs"]["state"] != "connected"):
+                    return
+        time.sleep(0.1)
+    if answers:
+        return  # a source that takes its time
+    child.terminate()
+    raise StreamV2VError(f"the service did not answer within {_START_S:.0f} s and was ended; see {log_path()}")
+
+
+def stop(as_json: Json = False) -> None:
+    """End the service."""
+    import psutil
+
+    from streamv2v_obs.control.client import ServiceClient
+    from streamv2v_obs.control.endpoint import require_endpoint
+
+    endpoint = require_endpoint()
+    try:
+        family = [psutil.Process(endpoint.pid), *psutil.Process(endpoint.pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        family = []
+    forced = False
+    try:
+        ServiceClient(endpoint).post("/v1/stop", {})
+    except NotRunning as error:
+        log.warning("%s", error)
+        forced = True
+    alive = family if forced else _wait_gone(family, _STOP_S)
+    if alive:
+        forced = True
+        log.warning("%d processes did not end when asked, and are ended now", len(alive))
+        _end(alive, psutil.Process.terminate)
+        alive = _wait_gone(alive, _KILL_S)
+        # One by one, the youngest child after the service: the oldest is Python's own, which gives back the shared
+        # memory of those that could not, once they are gone.
+        for process in [*alive[:1], *reversed(alive[1:])]:
+            if process in alive:
+                _end([process], psutil.Process.kill)
+                alive = _wait_gone(alive, _KILL_S)
+    if alive:
+        raise StreamV2VError(f"process {alive[0].pid} cannot be ended")
+    if as_json:
+        print_json({"pid": endpoint.pid, "forced": forced})
+    else:
+        say("stopped")
+
+
+def _end(processes: list[psutil.Process], how: Callable[[psutil.Process], None]) -> None:
+    import psutil
+
+    for process in processes:
+        try:
+            how(process)
+        except psutil.NoSuchProcess:
+            continue
+
+
+def _wait_gone(family: list[psutil.Process], timeout_s: float) -> list[psutil.Process]:
+    """Those of ``family`` that still run after ``timeout_s``."""
+    until = time.monotonic() + timeout_s
+    while family and time.monotonic() < until:
+        family = [process for process in family if _runs(process)]
+        time.sleep(0.05)
+    return family
+
+
+def _runs(process: psutil.Process) -> bool:
+    import psutil
+
+    try:
+        # A zombie has ended; that nobody has asked after it is not its fault.
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def logs(
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is written from now on.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")] = 50,
+) -> None:
+    """Show the log of the background service."""
+    path = log_path()
+    if not path.is_file():
+        raise NotRunning(f"{path}: there is no log yet; it begins with: streamv2v-obs start")
+    asked = threading.Event()
+    on_end_signals(lambda number: asked.set())
+    with path.open("rb") as file:
+        last = file.read().splitlines(keepends=True)[-lines:] if lines else []
+        _write(b"".join(last))
+        file.seek(0, os.SEEK_END)
+        while follow and not asked.is_set():
+            if not path.is_file() or path.stat().st_size < file.tell():
+                return  # put aside by the next start
+            _write(file.read())
+            asked.wait(0.2)
+
+
+def _write(said: bytes) -> None:
+    sys.stdout.write(said.decode("utf-8", "replace"))
+    sys.stdout.flush()

@@ -1,0 +1,1 @@
+"""Steering by people: the HTTP API and the panel."""

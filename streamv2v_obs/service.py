@@ -1,0 +1,214 @@
+"""The composition root: the process that shows pictures, is told what to do, and must not die."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+
+from streamv2v_obs import __version__, errors
+from streamv2v_obs.commands import Bypass, Change, WatchInput
+from streamv2v_obs.control.server import ControlServer
+from streamv2v_obs.engine.child import EngineSpec
+from streamv2v_obs.engine.process import EngineProcess
+from streamv2v_obs.engine.slot import FrameSlot
+from streamv2v_obs.errors import ObsRefused, ObsUnreachable, StreamV2VError
+from streamv2v_obs.obs.listener import ObsListener
+from streamv2v_obs.publish.browser import BrowserSink
+from streamv2v_obs.publish.outputs import open_sinks
+from streamv2v_obs.publish.publisher import Publisher
+from streamv2v_obs.settings import Settings
+from streamv2v_obs.stats import EngineFailure, ServiceStatus
+
+log = logging.getLogger(__name__)
+
+LARGEST_PICTURE = 2048 * 2048 * 3
+"""Bytes of the largest picture the engine may send; memory is touched only as far as it is used."""
+
+_OBS_PATIENCE_S = 10.0
+_INPUT_VIEW_S = 0.1
+_GLANCE_S = 0.2
+
+
+class Service:
+    """Everything but the translator, put together. Its methods return at once and may be called from any thread.
+
+    ``start`` opens the outputs and the control port (raises SinkLost, ConfigError), and only then spawns the
+    engine; parts are stopped in reverse order by ``stop`` and waited for by ``join``.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._started_at = time.monotonic()
+        self._ended = threading.Event()
+        self._error: StreamV2VError | None = None
+        self._stopping = threading.Event()
+        self.browser = BrowserSink(settings.publish.browser.quality)
+        self.input_view: BrowserSink | None = BrowserSink(settings.publish.browser.quality, "view of the input")
+        self._watch_input = threading.Event()
+        self._bypassing = threading.Lock()
+        self._output = FrameSlot.create(LARGEST_PICTURE)
+        self._view = FrameSlot.create(LARGEST_PICTURE)
+        try:
+            self._control = ControlServer(settings.control, self)
+            try:
+                outputs, self._notices = open_sinks(settings.publish, self.browser)
+            except BaseException:
+                self._control.join(0)
+                raise
+        except BaseException:
+            self._close_slots()
+            raise
+        if settings.obs.rules and not settings.obs.enabled:
+            self._notices.append("obs.rules are not in force: obs.enabled is false")
+            log.warning("%s", self._notices[-1])
+        self._publisher = Publisher(settings.publish, self._output, outputs)
+        spec = EngineSpec(settings, self._output.name, self._view.name, self._output.capacity)
+        self._engine = EngineProcess(spec, self._give_up, self._publisher.say)
+        self._obs = ObsListener(settings.obs, self.apply, self.set_bypass) if settings.obs.enabled else None
+        self._viewing = threading.Thread(target=self._show_input, name="input-view", daemon=True)
+
+    @property
+    def panel_link(self) -> str:
+        """An address that opens the panel, once."""
+        return self._control.new_link()
+
+    def start(self) -> None:
+        """Outputs first, so that there is a slate from the first moment; the engine takes its time."""
+        self._publisher.start()
+        self._control.start()
+        self._viewing.start()
+        self._engine.start()
+        if self._obs is not None:
+            self._obs.start()
+
+    def stop(self) -> None:
+        """Ask everything to end."""
+        self._stopping.set()
+        if self._obs is not None:
+            self._obs.stop()
+        self._engine.stop()
+        self._control.stop()
+        self._ended.set()
+
+    def join(self, timeout_s: float = 2.0) -> None:
+        """Wait for everything to have ended, in reverse order of a picture's way."""
+        until = time.monotonic() + timeout_s
+
+        def left_s() -> float:
+            return max(0.05, until - time.monotonic())
+
+        if self._obs is not None:
+            self._obs.join(left_s())
+        self._engine.join(left_s())
+        # The outputs end last, so that the slate, not a frozen picture, is what is seen of the end.
+        self._publisher.stop()
+        self._publisher.join(left_s())
+        self._control.join(left_s())
+        self.browser.close()
+        if self.input_view is not None:
+            self.input_view.close()
+        if self._viewing.ident is not None:
+            self._viewing.join(left_s())
+        self._close_slots()
+
+    def wait_ended(self, timeout_s: float | None = None) -> StreamV2VError | None:
+        """Wait until the service was stopped or cannot go on; the error that ended it, if one did."""
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        while until is None or time.monotonic() < until:
+            if self._ended.wait(_GLANCE_S):
+                return self._error
+            self._check_required_obs()
+        return None
+
+    # --- steering --------------------------------------------------------------------------------------------
+
+    def apply(self, change: Change) -> None:
+        """Apply ``change`` between two frames."""
+        self._engine.post(change)
+
+    def set_bypass(self, on: bool) -> None:
+        """Both locks: the engine tags and sends captured pictures, and the publisher accepts that tag."""
+        log.warning("BYPASS %s asked for", "on" if on else "off")
+        # The publisher's lock is the first to close and the last to open. One at a time, or two callers could leave
+        # one lock as the first asked for, and the other as the second did.
+        with self._bypassing:
+            if not on:
+                self._publisher.set_bypass(False)
+            self._engine.post(Bypass(on))
+            if on:
+                self._publisher.set_bypass(True)
+
+    def set_panic(self, on: bool) -> None:
+        """The slate at once, latched until released."""
+        log.warning("PANIC %s", "on: the slate is shown" if on else "released")
+        self._publisher.set_panic(on)
+
+    def watch_input(self, on: bool) -> None:
+        """Fill ``input_view`` with what is captured, or stop doing so."""
+        if on:
+            self._watch_input.set()
+        else:
+            self._watch_input.clear()
+        self._engine.post(WatchInput(on))
+
+    def status(self) -> ServiceStatus:
+        """All there is to say."""
+        failure = self._engine.failure
+        fields = {} if self._obs is None else {"obs": self._obs.status()}
+        return ServiceStatus(
+            version=__version__,
+            pid=os.getpid(),
+            uptime_s=round(time.monotonic() - self._started_at, 1),
+            address=self._control.address,
+            publish=self._publisher.status(),
+            engine=self._engine.status,
+            engine_state=self._engine.state,
+            engine_pid=self._engine.pid,
+            engine_restarts=self._engine.restarts,
+            failure=failure.message if failure is not None else "",
+            notices=tuple(self._notices),
+            **fields,
+        )
+
+    # --- inside ----------------------------------------------------------------------------------------------
+
+    def _give_up(self, failure: EngineFailure) -> bool:
+        """Whether to try again after the engine failed before its first picture: not if the user has to act."""
+        if failure.exit_code == errors.OUR_BUG:
+            return True
+        kind = getattr(errors, failure.kind, StreamV2VError)
+        self._end(kind(failure.message))
+        return False
+
+    def _end(self, error: StreamV2VError) -> None:
+        self._error = error
+        self._ended.set()
+
+    def _check_required_obs(self) -> None:
+        if not self.settings.obs.required or self._obs is None:
+            return
+        status = self._obs.status()
+        if status.connects:
+            return
+        if status.state == "refused":
+            self._end(ObsRefused(status.detail))
+        elif time.monotonic() - self._started_at > _OBS_PATIENCE_S:
+            self._end(ObsUnreachable(f"{status.detail} (obs.required is true)"))
+
+    def _show_input(self) -> None:
+        while not self._stopping.is_set():
+            if not self._watch_input.wait(_GLANCE_S):
+                self._view.forget()
+                if self.input_view is not None:
+                    self.input_view.forget()  # nothing raw is kept for later, nor shown when it is no longer so
+                continue
+            frame = self._view.take()
+            if frame is not None and self.input_view is not None and not self._stopping.is_set():
+                self.input_view.send(frame.pixels)
+            self._stopping.wait(_INPUT_VIEW_S)
+
+    def _close_slots(self) -> None:
+        self._output.close()
+        self._view.close()

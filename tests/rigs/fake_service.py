@@ -1,0 +1,42 @@
+"""A fake of the service that remembers what it was told: the real one needs a model to show anything."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from streamv2v_obs.commands import Change
+from streamv2v_obs.publish.browser import BrowserSink
+from streamv2v_obs.settings import ModelSettings, Settings
+from streamv2v_obs.stats import EngineStatus, PublishStatus, ServiceStatus
+
+
+class FakeService:
+    """Remembers what it was told, and shows what it is given."""
+
+    def __init__(self) -> None:
+        self.settings = Settings(model=ModelSettings.model_validate({"styles": {"ink": {"path": "ink.safetensors"}}}))
+        self.browser = BrowserSink()
+        self.input_view: BrowserSink | None = BrowserSink()
+        self.told: list[Any] = []
+        self.stopped = threading.Event()
+        self.publish = PublishStatus(state="HOLD", content_age_ms_p50=float("nan"))
+        self.engine = EngineStatus(scene="Chat", scenes_stored=("Chat", "Game"))
+
+    def status(self) -> ServiceStatus:
+        return ServiceStatus("1", 2, 3.0, "http://here", publish=self.publish, engine=self.engine)
+
+    def apply(self, change: Change) -> None:
+        self.told.append(change)
+
+    def set_bypass(self, on: bool) -> None:
+        self.told.append(("bypass", on))
+
+    def set_panic(self, on: bool) -> None:
+        self.told.append(("panic", on))
+
+    def watch_input(self, on: bool) -> None:
+        self.told.append(("input", on))
+
+    def stop(self) -> None:
+        self.stopped.set()
