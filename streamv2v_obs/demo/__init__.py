@@ -1,0 +1,1 @@
+"""The embedded model: small enough to travel in the package."""

@@ -1,0 +1,179 @@
+"""Moving pictures whose optical flow and occlusion are known exactly, since they are computed and not estimated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streamv2v_obs.demo.scenes import draw_scene, shape_mask
+from streamv2v_obs.demo.textures import Field, surface
+from streamv2v_obs.frames import Pixels
+
+Motion = NDArray[np.float64]
+"""float64 [2, 3]: where a layer's pixel lies in the frame, as an affine map."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A flat thing that moves as one. ``mask`` [H, W] 0..255 says where it is; the layer below has none missing."""
+
+    pixels: Pixels
+    mask: Pixels
+    path: Callable[[float], Motion]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames uint8 [H, W, 3]; ``flow[t]`` float32 [H, W, 2] (x, y): where in frame t + 1 a pixel of frame t has gone.
+
+    ``visible[t]`` bool [H, W]: whether it can be seen there; False where it went out of the picture or behind a
+    layer, and at the very edges of layers, where a pixel belongs to two of them.
+    """
+
+    frames: list[Pixels]
+    flow: list[NDArray[np.float32]]
+    visible: list[NDArray[np.bool_]]
+
+
+def affine(cx: float, cy: float, angle: float = 0.0, scale: float = 1.0, dx: float = 0.0, dy: float = 0.0) -> Motion:
+    """Turn (radians) and scale around (cx, cy), then shift."""
+    cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
+    return np.array(
+        [
+            [cosine, -sine, cx - cosine * cx + sine * cy + dx],
+            [sine, cosine, cy - sine * cx - cosine * cy + dy],
+        ]
+    )
+
+
+def _square(motion: Motion) -> Motion:
+    return np.vstack([motion, [0.0, 0.0, 1.0]])
+
+
+def _owners(layers: Sequence[Layer], at: float, height: int, width: int) -> tuple[Pixels, NDArray[np.int64], Field]:
+    """The picture at a time, which layer each pixel shows, and how far it is that layer's alone (1) at edges."""
+    picture: Field = np.zeros((height, width, 3), np.float32)
+    owner = np.zeros((height, width), np.int64)
+    pure = np.ones((height, width), np.float32)
+    for number, layer in enumerate(layers):
+        motion = layer.path(at)
+        drawn = cv2.warpAffine(layer.pixels, motion, (width, height), flags=cv2.INTER_LINEAR).astype(np.float32)
+        alpha = cv2.warpAffine(layer.mask, motion, (width, height), flags=cv2.INTER_LINEAR).astype(np.float32) / 255
+        picture = picture * (1 - alpha[..., None]) + drawn * alpha[..., None]
+        owner[alpha > 0.5] = number
+        edge = (alpha > 0.01) & (alpha < 0.99)
+        pure[alpha >= 0.99] = 1.0
+        pure[edge] = 0.0
+    return np.clip(picture + 0.5, 0, 255).astype(np.uint8), owner, pure
+
+
+def render(layers: Sequence[Layer], times: Sequence[float], height: int, width: int) -> Clip:
+    """The layers, the lowest first, at each time; the lowest has to cover the whole picture at all of them."""
+    views = [_owners(layers, at, height, width) for at in times]
+    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
+    here = np.stack([x, y, np.ones_like(x)], 2)
+    flows, visibles = [], []
+    for number in range(len(times) - 1):
+        _, owner, pure = views[number]
+        _, later_owner, later_pure = views[number + 1]
+        gone = np.empty((height, width, 2))
+        for index, layer in enumerate(layers):
+            # Back to the layer's own pixels, and out again where it lies one frame later.
+            step = _square(layer.path(times[number + 1])) @ np.linalg.inv(_square(layer.path(times[number])))
+            mine = owner == index
+            gone[mine] = (here[mine] @ step.T)[:, :2]
+        gx, gy = gone[..., 0].astype(np.float32), gone[..., 1].astype(np.float32)
+        inside = (gx >= 0) & (gx <= width - 1) & (gy >= 0) & (gy <= height - 1)
+        same = np.ones((height, width), bool)
+        # All four pixels that a sample there would be mixed of have to show the same layer.
+        for ox in (0, 1):
+            for oy in (0, 1):
+                ix = np.clip(np.floor(gx).astype(int) + ox, 0, width - 1)
+                iy = np.clip(np.floor(gy).astype(int) + oy, 0, height - 1)
+                same &= (later_owner[iy, ix] == owner) & (later_pure[iy, ix] > 0)
+        flows.append(np.stack([gx - x, gy - y], 2).astype(np.float32))
+        visibles.append(inside & same & (pure > 0))
+    return Clip([view[0] for view in views], flows, visibles)
+
+
+def warp_back(later: Pixels, flow: NDArray[np.float32]) -> Pixels:
+    """Frame t as frame t + 1 shows it: each pixel fetched from where the flow says it has gone."""
+    height, width = flow.shape[:2]
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    fetched = cv2.remap(later, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return fetched.astype(np.uint8)
+
+
+def _background(rng: np.random.Generator, side: int, path: Callable[[float], Motion], scene: Pixels | None) -> Layer:
+    """A scene twice as wide as the picture, its middle where the picture is, so that it covers what moves in."""
+    large = draw_scene(rng, 2 * side, 2 * side) if scene is None else cv2.resize(scene, (2 * side, 2 * side))
+    # A little blur: what is as fine as a pixel changes when it is sampled between pixels, moving or not.
+    soft = cv2.GaussianBlur(large, (0, 0), 1.2).astype(np.uint8)
+    middle = np.array([[1.0, 0.0, -side / 2], [0.0, 1.0, -side / 2]])
+
+    def placed(at: float) -> Motion:
+        return (_square(path(at)) @ _square(middle))[:2]
+
+    return Layer(soft, np.full((2 * side, 2 * side), 255, np.uint8), placed)
+
+
+def _thing(rng: np.random.Generator, side: int, path: Callable[[float], Motion]) -> Layer:
+    mask = np.zeros((side, side), np.uint8)
+    while cv2.countNonZero(mask) < 0.02 * side * side:
+        mask = np.maximum(mask, shape_mask(rng, side, side, rng.uniform(0.25, 0.5) * side))
+    return Layer(cv2.GaussianBlur(surface(rng, side, side), (0, 0), 1.2).astype(np.uint8), mask, path)
+
+
+KINDS = ("pan", "zoom", "rotation", "parallax", "occluder", "fast", "loop", "still")
+
+
+def draw_clip(
+    rng: np.random.Generator, kind: str, *, frames: int = 24, side: int = 256, scene: Pixels | None = None
+) -> Clip:
+    """A clip of one of KINDS; ``scene`` stands in for the drawn background. ``still`` has sensor noise and no motion.
+
+    Speeds are in pixels a frame: pan 1-3, fast 8-12; zoom 1 % a frame, rotation 1 degree a frame at most.
+    """
+    middle = side / 2
+    turn = rng.uniform(0, 2 * np.pi)
+    ux, uy = np.cos(turn), np.sin(turn)
+    half = frames / 2
+
+    def shift(speed: float) -> Callable[[float], Motion]:
+        # From one side to the other of where it lies at half time: never further than the background reaches.
+        reach = min(speed, 0.45 * side / half)
+        return lambda at: affine(middle, middle, dx=ux * reach * (at - half), dy=uy * reach * (at - half))
+
+    def circle(at: float) -> Motion:
+        phase = 2 * np.pi * at / frames
+        return affine(
+            middle, middle, 0.05 * np.sin(phase), dx=0.08 * side * np.cos(phase), dy=0.05 * side * np.sin(phase)
+        )
+
+    speed = rng.uniform(1, 3)
+    paths: dict[str, Callable[[float], Motion]] = {
+        "pan": shift(speed),
+        "zoom": lambda at: affine(middle, middle, scale=1.3 + 0.01 * (at - half)),
+        "rotation": lambda at: affine(middle, middle, angle=np.deg2rad(at - half)),
+        "parallax": shift(0.5 * speed),
+        "occluder": lambda at: affine(middle, middle),
+        "fast": shift(rng.uniform(8, 12)),
+        "loop": circle,
+        "still": lambda at: affine(middle, middle),
+    }
+    if kind not in paths:
+        raise ValueError(f"clip kind {kind!r}: allowed are {', '.join(KINDS)}")
+    layers = [_background(rng, side, paths[kind], scene)]
+    if kind == "parallax":
+        layers += [_thing(rng, side, shift(factor * speed)) for factor in (1.0, 2.0)]
+    if kind == "occluder":
+        layers.append(_thing(rng, side, shift(rng.uniform(3, 6))))
+    clip = render(layers, [float(number) for number in range(frames)], side, side)
+    if kind == "still":
+        noisy = [np.clip(frame + rng.normal(0, 3, frame.shape), 0, 255).astype(np.uint8) for frame in clip.frames]
+        return Clip(noisy, clip.flow, clip.visible)
+    return clip

@@ -1,0 +1,190 @@
+"""The demo model in figures: what the autoencoder keeps, which style a stranger would call it, what noise decides."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streamv2v_obs.demo.photographs import HELD_OUT, square
+from streamv2v_obs.demo.pool import STYLE_NAMES, held_out
+from streamv2v_obs.demo.sheet import PROMPTS, translate_still
+from streamv2v_obs.demo.strokes import grey, to_picture
+from streamv2v_obs.demo.teachers import teach
+from streamv2v_obs.frames import Frame, Pixels
+from streamv2v_obs.settings import ModelSettings, TranslatorSettings
+from streamv2v_obs.translator.loading import Model, load_model
+from streamv2v_obs.translator.translator import Translator
+
+
+def decibels(first: Pixels, second: Pixels) -> float:
+    """Peak signal-to-noise ratio of two uint8 pictures, in dB."""
+    error = float(np.mean((first.astype(np.float64) - second.astype(np.float64)) ** 2))
+    return float("inf") if error == 0 else 10 * float(np.log10(255**2 / error))
+
+
+def sharpness(pixels: Pixels) -> float:
+    """Mean strength of the gradient, grey levels a pixel."""
+    luma = grey(to_picture(pixels)) * 255
+    across, down = cv2.Sobel(luma, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(luma, cv2.CV_32F, 0, 1, scale=0.125)
+    return float(np.hypot(across, down).mean())
+
+
+def style_features(pixels: Pixels) -> NDArray[np.float64]:
+    """What tells styles apart whatever is shown: colours, contrasts at four scales, directions, flats."""
+    picture = to_picture(pixels)
+    lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB) / 100
+    colours = lab.reshape(-1, 3)
+    features = [*colours.mean(0), *colours.std(0), *np.percentile(colours, (5, 25, 75, 95), axis=0).ravel()]
+    luma = grey(picture)
+    level = luma
+    for _ in range(4):
+        smooth = cv2.GaussianBlur(level, (0, 0), 1.2)
+        band = level - smooth
+        features += [np.log(band.std() + 1e-3), float(np.abs(band).mean() / (band.std() + 1e-3))]
+        level = cv2.resize(smooth, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    gx, gy = cv2.Sobel(luma, cv2.CV_32F, 1, 0), cv2.Sobel(luma, cv2.CV_32F, 0, 1)
+    strength = np.hypot(gx, gy)
+    turned = np.arctan2(gy, gx) * 2
+    features += [float((strength * np.cos(turned)).mean()), float((strength * np.sin(turned)).mean())]
+    features += [float((strength < limit).mean()) for limit in (0.02, 0.08, 0.3, 1.0)]
+    # On the grid of eight pixels, where pixel art has its borders, and off it.
+    step = np.abs(np.diff(luma, axis=1))
+    features += [float(np.log(step[:, 7::8].mean() + 1e-3)), float(np.log(step[:, 3::8].mean() + 1e-3))]
+    chroma = np.hypot(colours[:, 1], colours[:, 2])
+    features += [
+        float(chroma.mean()),
+        float(chroma.std()),
+        float(np.corrcoef(luma.ravel(), chroma)[0, 1]) if chroma.std() > 1e-4 else 0.0,
+    ]
+    features += [float((luma < 0.08).mean()), float((luma > 0.92).mean()), float((chroma < 0.05).mean())]
+    return np.array(features, np.float64)
+
+
+class StyleJudge:
+    """Tells styles apart by what the teachers make of scenes that nobody trained on.
+
+    Features of the answer are predicted from those of the source, for each style by its own straight line; the
+    Mahalanobis distance of what is left says how unlike that style an answer is.
+    """
+
+    def __init__(self, scenes: int = 60) -> None:
+        sources = list(held_out(scenes))
+        given = np.stack([self._given(style_features(scene)) for scene in sources])
+        # Ridge: there are not many more scenes than features.
+        solve = np.linalg.inv(given.T @ given + 2.0 * np.eye(given.shape[1])) @ given.T
+        self._lines: dict[str, NDArray[np.float64]] = {}
+        left = []
+        for name in STYLE_NAMES:
+            made = np.stack([style_features(teach(np.random.default_rng(n), name, s)) for n, s in enumerate(sources)])
+            self._lines[name] = solve @ made
+            left.append(made - given @ self._lines[name])
+        within = np.concatenate(left)
+        covariance = within.T @ within / len(within)
+        # The added share keeps the inverse tame where features are nearly the same.
+        self._inverse = np.linalg.inv(
+            covariance + 0.02 * np.diag(np.diag(covariance)) + 1e-6 * np.eye(len(covariance))
+        )
+
+    @staticmethod
+    def _given(features: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.append(features, 3.0)
+
+    def distance(self, made: Pixels, source: Pixels, style: str) -> float:
+        """From what this style makes of such a source, in deviations; teachers' own answers lie near 6."""
+        offset = style_features(made) - self._given(style_features(source)) @ self._lines[style]
+        return float(np.sqrt(offset @ self._inverse @ offset))
+
+    def name(self, made: Pixels, source: Pixels) -> str:
+        """The nearest style."""
+        return min(STYLE_NAMES, key=lambda style: self.distance(made, source, style))
+
+
+@dataclass(frozen=True)
+class StyleFigures:
+    """One style over some pictures: share named rightly, distance, sharpness and noise's part beside the teacher's.
+
+    ``sharpness`` is a ratio to the teacher's; ``decided_by_noise`` is how far two seeds' pictures lie apart (grey
+    levels, root mean square), ``teacher_random`` the same of the teacher's draws.
+    """
+
+    named: float
+    distance: float
+    sharpness: float
+    decided_by_noise: float
+    teacher_random: float
+
+
+def _apart(first: Pixels, second: Pixels) -> float:
+    return float(np.sqrt(np.mean((first.astype(np.float64) - second.astype(np.float64)) ** 2)))
+
+
+def judge_styles(
+    model: Model, judge: StyleJudge, pictures: Sequence[Pixels], *, steps: int = 2, strength: float = 0.4
+) -> dict[str, StyleFigures]:
+    """Every style's figures."""
+    figures = {}
+    for style, prompt in zip(STYLE_NAMES, PROMPTS, strict=True):
+        rows = []
+        for picture in pictures:
+            made = [translate_still(model, prompt, picture, steps=steps, strength=strength, seed=s) for s in (0, 1)]
+            taught = [teach(np.random.default_rng(seed), style, picture) for seed in (0, 1)]
+            rows.append(
+                (
+                    float(judge.name(made[0], picture) == style),
+                    judge.distance(made[0], picture, style),
+                    sharpness(made[0]) / sharpness(taught[0]),
+                    _apart(*made),
+                    _apart(*taught),
+                )
+            )
+        figures[style] = StyleFigures(*(round(float(value), 2) for value in np.mean(rows, 0)))
+    return figures
+
+
+def autoencoder_decibels(model: Model, scenes: int = 12) -> dict[str, float]:
+    """What encode and decode keep of held-out photographs, drawn scenes, and what teachers make of them; dB."""
+
+    def kept(pictures: Sequence[Pixels]) -> float:
+        coder = model.autoencoder
+        return round(float(np.mean([decibels(p, coder.decode(coder.encode(p))) for p in pictures])), 2)
+
+    photographs = [square(name, model.width) for name in HELD_OUT]
+    drawn = list(held_out(scenes))
+    result = {"held-out photographs": kept(photographs), "drawn scenes": kept(drawn)}
+    for style in STYLE_NAMES:
+        result[style] = kept([teach(np.random.default_rng(0), style, p) for p in (*photographs, *drawn)])
+    return result
+
+
+def frames_per_second(model: Model, frames: int = 40) -> float:
+    """Pictures a second of the whole way at the model's size: two steps, bank on, a moving picture."""
+    scene = next(held_out(1))
+    translator = Translator(model, TranslatorSettings(), width=model.width, height=model.height)
+    for number in range(8):
+        translator.step(Frame(np.roll(scene, number, 1), 0.0, number))
+    began_at = time.perf_counter()
+    for number in range(frames):
+        translator.step(Frame(np.roll(scene, number, 1), 0.0, number))
+    took_s = time.perf_counter() - began_at
+    translator.close()
+    return round(frames / took_s, 1)
+
+
+def evaluate(folder: Path, scenes: int = 12) -> dict[str, Any]:
+    """All figures of the model in ``folder``, ready for JSON."""
+    model = load_model(ModelSettings(name=str(folder)))
+    pictures = [*(square(name, model.width) for name in HELD_OUT), *held_out(scenes)]
+    judge = StyleJudge()
+    result: dict[str, Any] = {"autoencoder_db": autoencoder_decibels(model, scenes)}
+    for steps in (1, 2, 4):
+        styles = judge_styles(model, judge, pictures if steps == 2 else pictures[:4], steps=steps)
+        result[f"steps_{steps}"] = {name: vars(figures) for name, figures in styles.items()}
+    result["fps"] = frames_per_second(model)
+    return result
