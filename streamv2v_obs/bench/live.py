@@ -1,0 +1,321 @@
+"""The real service as a user starts it, watched for a while: its own figures, and what a viewer really saw."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import httpx
+import numpy as np
+import psutil
+import typer
+
+from streamv2v_obs.bench import results
+from streamv2v_obs.config import load_settings
+from streamv2v_obs.control.endpoint import FOLDER_VARIABLE, Endpoint
+from streamv2v_obs.errors import StreamV2VError
+
+_START_S = 120.0
+_END_S = 10.0
+_GLANCE_S = 0.02
+_GOAL_FPS = 15.0
+_LENGTH = b"Content-Length: "
+
+Status = dict[str, Any]
+
+
+class Viewer:
+    """Reads ``/v1/stream`` in a thread of its own, as OBS's browser source does; decodes nothing."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="viewer", daemon=True)
+        self.changed_at: list[float] = []
+        """When each picture came that was not, byte for byte, the one before."""
+        self.again = 0
+        """Pictures that were the one before once more."""
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look away; returns when the connection is closed."""
+        self._stop.set()
+        self._thread.join(_END_S)
+
+    def _watch(self) -> None:
+        buffer, before = b"", b""
+        with self._client.stream("GET", "/v1/stream", timeout=_END_S) as response:
+            response.raise_for_status()
+            for chunk in response.iter_raw():
+                buffer += chunk
+                while (jpeg := _whole_picture(buffer)) is not None:
+                    buffer = buffer[jpeg.stop :]
+                    picture = jpeg.data
+                    if picture == before:
+                        self.again += 1
+                    else:
+                        self.changed_at.append(time.monotonic())
+                    before = picture
+                if self._stop.is_set():
+                    return
+
+
+@dataclass(frozen=True)
+class _Part:
+    data: bytes
+    stop: int
+
+
+def _whole_picture(buffer: bytes) -> _Part | None:
+    """The first picture of a multipart stream, if all of it is there."""
+    at = buffer.find(_LENGTH)
+    end = buffer.find(b"\r\n\r\n", at)
+    if at < 0 or end < 0:
+        return None
+    stop = end + 4 + int(buffer[at + len(_LENGTH) : end])
+    return _Part(buffer[end + 4 : stop], stop) if len(buffer) >= stop else None
+
+
+@dataclass
+class Watched:
+    """What was seen of one run of the service; the lists hold one entry a second."""
+
+    slate_s: float
+    translated_s: float
+    statuses: list[Status] = field(default_factory=list)
+    at: list[float] = field(default_factory=list)
+    changed_at: list[float] = field(default_factory=list)
+    again: int = 0
+    rss_mib: dict[str, float] = field(default_factory=dict)
+    cpu_share: dict[str, float] = field(default_factory=dict)
+    """Cores' worth of work over the whole time, of each process."""
+
+    def per_second(self, part: Literal["publish", "engine"], name: str) -> list[float]:
+        """How fast a counter of the status grew in each second."""
+        counts = [status[part][name] for status in self.statuses]
+        return [
+            (after - before) / (end - begin)
+            for (before, after), (begin, end) in zip(pairwise(counts), pairwise(self.at), strict=True)
+        ]
+
+    def grown(self, part: Literal["publish", "engine"], name: str) -> int:
+        """How much a counter of the status grew from first to last."""
+        return int(self.statuses[-1][part][name] - self.statuses[0][part][name])
+
+    def levels(self, name: str) -> list[float]:
+        """A figure of the publisher at every second."""
+        return [float(status["publish"][name]) for status in self.statuses if status["publish"][name] is not None]
+
+
+@contextmanager
+def service(folder: Path, overrides: Sequence[str]) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client, float]]:
+    """``streamv2v-obs run`` with its own runtime folder and a free port; what it says goes to ``folder``/said.log.
+
+    Gives the process, a client with its token, and the instant at which it was started.
+    """
+    command = [sys.executable, "-m", "streamv2v_obs", "run", "--no-link", "--set", "control.port=0"]
+    for override in overrides:
+        command += ["--set", override]
+    runtime = folder / "runtime"
+    began_at = time.monotonic()
+    with (folder / "said.log").open("wb") as said:
+        process = subprocess.Popen(command, env=os.environ | {FOLDER_VARIABLE: str(runtime)}, stdout=said, stderr=said)
+        try:
+            found = runtime / "service.json"
+            _until(found.is_file, process, folder)
+            endpoint = Endpoint.model_validate_json(found.read_text(encoding="utf-8"))
+            head = {"authorization": f"Bearer {endpoint.token}"}
+            with httpx.Client(base_url=endpoint.address, headers=head, trust_env=False, timeout=_END_S) as client:
+                yield process, client, began_at
+        finally:
+            process.terminate()
+            try:
+                process.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    child.kill()
+                process.kill()
+                process.wait(_END_S)
+
+
+def _until(reached: Callable[[], bool], process: subprocess.Popen[bytes], folder: Path) -> float:
+    """Wait for ``reached``; the instant at which it was."""
+    patient_until = time.monotonic() + _START_S
+    while not reached():
+        if process.poll() is not None or time.monotonic() > patient_until:
+            said = (folder / "said.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            raise StreamV2VError(f"the service did not come up: {said[-1] if said else 'it said nothing'}")
+        time.sleep(_GLANCE_S)
+    return time.monotonic()
+
+
+def watch(overrides: Sequence[str], seconds: int, warm_up_s: float) -> Watched:
+    """Start the service, let it warm up, and look at it once a second for ``seconds``."""
+    with (
+        tempfile.TemporaryDirectory() as name,
+        service(Path(name), overrides) as (process, client, began_at),
+    ):
+        folder = Path(name)
+
+        def status() -> Status:
+            return dict(client.get("/v1/status").raise_for_status().json())
+
+        slate_at = _until(lambda: status()["publish"]["published"] > 0, process, folder)
+        translated_at = _until(lambda: status()["publish"]["state"] == "TRANSLATED", process, folder)
+        found = Watched(slate_at - began_at, translated_at - began_at)
+        viewer = Viewer(client)
+        viewer.start()
+        try:
+            time.sleep(warm_up_s)
+            engine = status()["engine_pid"]
+            parts = {"service": psutil.Process(process.pid), "engine": psutil.Process(engine)}
+            for part in parts.values():
+                part.cpu_percent()  # from here on
+            again_before = viewer.again
+            begin_at = time.monotonic()
+            for second in range(seconds + 1):
+                time.sleep(max(0.0, begin_at + second - time.monotonic()))
+                # In the middle of the question: a slow answer must not look like a slow second.
+                asked_at = time.monotonic()
+                found.statuses.append(status())
+                found.at.append((asked_at + time.monotonic()) / 2)
+            for key, part in parts.items():
+                found.cpu_share[key] = round(part.cpu_percent() / 100, 3)
+                found.rss_mib[key] = round(part.memory_info().rss / 2**20, 1)
+            found.again = viewer.again - again_before
+            found.changed_at = [at for at in viewer.changed_at if found.at[0] <= at <= found.at[-1]]
+        finally:
+            viewer.stop()
+    return found
+
+
+def figures(seen: Watched) -> results.Section:
+    """The schema's ``results`` of one run."""
+    published = seen.per_second("publish", "published")
+    ages = {name: seen.levels(f"content_age_ms_{name}") for name in ("p50", "p95", "p99")}
+    intervals = [1000 * (after - before) for before, after in pairwise(seen.changed_at)]
+    distinct = seen.grown("publish", "published") - seen.grown("publish", "repeated")
+    elapsed_s = seen.at[-1] - seen.at[0]
+    return {
+        "fps_steady": round(float(np.median(published)), 2),
+        "fps_min": round(min(published), 2),
+        "fps_repeats": [round(fps, 2) for fps in published],
+        "translated_fps": round(seen.grown("engine", "translated") / elapsed_s, 2),
+        "distinct_fps": round(distinct / elapsed_s, 2),
+        "frames": {
+            "captured": seen.grown("engine", "captured"),
+            "processed": seen.grown("engine", "translated"),
+            "published": seen.grown("publish", "published"),
+            "dropped": seen.grown("engine", "dropped"),
+            "repeated": seen.grown("publish", "repeated"),
+        },
+        "viewer": {"changed": len(seen.changed_at), "again": seen.again},
+        "latency_ms": {
+            "content_age": {
+                "n": seen.grown("publish", "published"),
+                "p50": round(float(np.median(ages["p50"])), 1),
+                "p95": max(ages["p95"]),
+                "p99": max(ages["p99"]),
+            },
+            "algorithmic_frames": seen.statuses[-1]["engine"]["steps"] - 1,
+        },
+        "jitter_ms": {
+            "interval": results.spread(intervals),
+            "abs_dev_p99": max(seen.levels("jitter_ms_p99")),
+            "longest_freeze": round(max(intervals), 1),
+        },
+        "startup": {"slate_s": round(seen.slate_s, 2), "first_frame_s": round(seen.translated_s, 2)},
+        "memory": {"rss_mib": round(sum(seen.rss_mib.values()), 1)},
+        "processes": {
+            name: {"rss_mib": seen.rss_mib[name], "cpu_share": seen.cpu_share[name]} for name in seen.rss_mib
+        },
+    }
+
+
+def main(
+    seconds: Annotated[int, typer.Option(min=3)] = 60,
+    warm_up: Annotated[float, typer.Option(min=0, help="Seconds between the first picture and the first look.")] = 10,
+    source: Annotated[str, typer.Option(help="capture.kind: pattern, screen, ..")] = "pattern",
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="As for streamv2v-obs run.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The result's file; none: results/live_SOURCE.json")] = None,
+) -> None:
+    """Watch the real service for a while and write what it and a viewer of its stream saw."""
+    load_before = results.load_now()
+    changes = [f"capture.kind={source}", *(overrides or [])]
+    settings = load_settings(None, changes)
+    seen = watch(changes, seconds, warm_up)
+    found = figures(seen)
+    engine = seen.statuses[-1]["engine"]
+    checks = [
+        results.check("published frames a second, median", _GOAL_FPS, found["fps_steady"]),
+        results.check("published frames a second, slowest second", _GOAL_FPS, found["fps_min"]),
+        {
+            "name": "a translated picture was on the air in every second",
+            "pass": all(status["publish"]["state"] == "TRANSLATED" for status in seen.statuses),
+        },
+    ]
+    checks.append(results.check("restarts of the engine", 0, seen.statuses[-1]["engine_restarts"], at_most=True))
+    path = out or results.RESULTS / f"live_{source}.json"
+    results.write(
+        path,
+        "pipeline",
+        command=results.command_line("streamv2v_obs.bench.live"),
+        env=results.environment(engine["device"], load_before),
+        config=results.configuration(
+            settings,
+            model=engine["model"],
+            dtype=engine["dtype"],
+            schedule=engine["schedule"],
+            width=engine["width"],
+            height=engine["height"],
+        ),
+        protocol={
+            "warmup_frames": seen.statuses[0]["engine"]["translated"],
+            "timed_frames": found["frames"]["processed"],
+            "repeats": 1,
+            "timer": "wall-clock-published",
+            "input": engine["source"],
+            "source_fps": settings.capture.fps,
+            "sink": ", ".join(output["kind"] for output in seen.statuses[-1]["publish"]["outputs"]),
+            "includes": [
+                "preprocess",
+                "encode",
+                "unet",
+                "bank-update",
+                "scheduler",
+                "decode",
+                "postprocess",
+                "publish",
+            ],
+        },
+        results=found,
+        checks=checks,
+        notes="fps are published pictures, repeats included, second by second; distinct_fps leaves the repeats out. "
+        "content_age: the median of the service's five-second windows, and the worst window's p95 and p99. "
+        "jitter_ms.interval is between pictures that differ, as they reached a viewer of the stream; abs_dev_p99 is "
+        "the worst window's lateness of a tick. Times of startup count from the start of the process. cpu_share: 1 "
+        "is one core.",
+    )
+    age = found["latency_ms"]["content_age"]
+    typer.echo(
+        f"published {found['fps_steady']} fps (slowest second {found['fps_min']}), of which new "
+        f"{found['distinct_fps']}; age of the picture {age['p50']} ms (95%: {age['p95']}); first picture after "
+        f"{found['startup']['first_frame_s']} s -> {path.name}"
+    )
+
+
+if __name__ == "__main__":
+    results.run(main)
