@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from streamv2v_obs.demo.chance import Chance
 from streamv2v_obs.demo.photographs import HELD_OUT, square
 from streamv2v_obs.demo.pool import STYLE_NAMES, held_out
 from streamv2v_obs.demo.sheet import PROMPTS, translate_still
@@ -82,7 +83,7 @@ class StyleJudge:
         self._lines: dict[str, NDArray[np.float64]] = {}
         left = []
         for name in STYLE_NAMES:
-            made = np.stack([style_features(teach(np.random.default_rng(n), name, s)) for n, s in enumerate(sources)])
+            made = np.stack([style_features(teach(Chance.seeded(n, s), name, s)) for n, s in enumerate(sources)])
             self._lines[name] = solve @ made
             left.append(made - given @ self._lines[name])
         within = np.concatenate(left)
@@ -134,7 +135,7 @@ def judge_styles(
         rows = []
         for picture in pictures:
             made = [translate_still(model, prompt, picture, steps=steps, strength=strength, seed=s) for s in (0, 1)]
-            taught = [teach(np.random.default_rng(seed), style, picture) for seed in (0, 1)]
+            taught = [teach(Chance.seeded(seed, picture), style, picture) for seed in (0, 1)]
             rows.append(
                 (
                     float(judge.name(made[0], picture) == style),
@@ -159,7 +160,7 @@ def autoencoder_decibels(model: Model, scenes: int = 12) -> dict[str, float]:
     drawn = list(held_out(scenes))
     result = {"held-out photographs": kept(photographs), "drawn scenes": kept(drawn)}
     for style in STYLE_NAMES:
-        result[style] = kept([teach(np.random.default_rng(0), style, p) for p in (*photographs, *drawn)])
+        result[style] = kept([teach(Chance.seeded(0, p), style, p) for p in (*photographs, *drawn)])
     return result
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +15,8 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
-from streamv2v_obs.demo.pool import Labels, Shard, open_pool
-from streamv2v_obs.demo.train_autoencoder import encoder_key, load_autoencoder, to_tensor
+from streamv2v_obs.demo.pool import Labels, Shard, open_pool, target_noise
+from streamv2v_obs.demo.train_autoencoder import encoder_key, fold, load_autoencoder, to_tensor
 from streamv2v_obs.demo.training import half_precision
 from streamv2v_obs.frames import Pixels
 
@@ -24,11 +26,15 @@ Latents = NDArray[np.float16]
 
 @dataclass(frozen=True)
 class LatentPool:
-    """All pictures of a pool as scaled latents. Target i was made of source ``origin[i]``; ``scale`` is the factor."""
+    """All pictures of a pool as scaled latents. Target i was made of source ``origin[i]``; ``scale`` is the factor.
+
+    ``seeds[i]`` gives the noise that decided what target i left to chance.
+    """
 
     sources: Latents
     targets: Latents
     labels: Labels
+    seeds: NDArray[np.int64]
     origin: NDArray[np.int64]
     scale: float
 
@@ -38,7 +44,7 @@ def _encode(autoencoder: AutoencoderTiny, pictures: Pixels, device: torch.device
     with torch.inference_mode(), half_precision(device):
         for start in range(0, len(pictures), 16):
             batch = to_tensor(np.array(pictures[start : start + 16]), device)
-            parts.append(autoencoder.encoder(batch).float().cpu().numpy().astype(np.float16))
+            parts.append(autoencoder.encoder(fold(batch)).float().cpu().numpy().astype(np.float16))
     encoded: Latents = np.concatenate(parts)
     return encoded
 
@@ -76,6 +82,7 @@ def encode_pool(pool: Path, run: Path, device: torch.device, *, shards: int | No
         sources=np.concatenate(sources) * factor,
         targets=np.concatenate(targets) * factor,
         labels=np.concatenate([shard.labels() for shard in chosen]),
+        seeds=np.concatenate([shard.seeds() for shard in chosen]),
         origin=np.concatenate(origin),
         scale=scale,
     )
@@ -83,10 +90,11 @@ def encode_pool(pool: Path, run: Path, device: torch.device, *, shards: int | No
 
 @dataclass(frozen=True)
 class LatentBatch:
-    """Sources and what was made of them, float32 [n, 16, h, w], with their labels int16 [n, 3]."""
+    """Sources, what was made of them and the noise that decided it, float32 [n, 16, h, w]; labels int16 [n, 3]."""
 
     source: Tensor
     target: Tensor
+    noise: Tensor
     labels: Labels
 
 
@@ -99,11 +107,13 @@ def draw_batch(rng: np.random.Generator, pool: LatentPool, count: int, side: int
     full = pool.targets.shape[-1]
     starts = rng.integers(0, (full - side) // 4 + 1, (count, 2)) * 4
 
-    def cut(array: Latents, numbers: NDArray[np.int64]) -> Tensor:
-        squares = [
-            array[n, :, y : y + side, x : x + side]
-            for n, (y, x) in zip(numbers.tolist(), starts.tolist(), strict=True)
-        ]
+    def cut(pictures: Iterable[NDArray[Any]]) -> Tensor:
+        squares = [p[:, y : y + side, x : x + side] for p, (y, x) in zip(pictures, starts.tolist(), strict=True)]
         return torch.from_numpy(np.stack(squares).astype(np.float32)).to(device)
 
-    return LatentBatch(cut(pool.sources, pool.origin[chosen]), cut(pool.targets, chosen), pool.labels[chosen])
+    return LatentBatch(
+        source=cut(pool.sources[n] for n in pool.origin[chosen]),
+        target=cut(pool.targets[n] for n in chosen),
+        noise=cut(target_noise(int(seed)) for seed in pool.seeds[chosen]),
+        labels=pool.labels[chosen],
+    )

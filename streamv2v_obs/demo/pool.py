@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from streamv2v_obs.demo.chance import Chance, latent_noise
 from streamv2v_obs.demo.moods import MOODS
 from streamv2v_obs.demo.scenes import draw_scene
 from streamv2v_obs.demo.strokes import to_picture, to_pixels
@@ -44,7 +45,7 @@ class Shard:
     folder: Path
 
     def path(self, what: str) -> Path:
-        """Where ``what`` (sources, targets, labels, ...) of this shard lies."""
+        """Where ``what`` (sources, targets, labels, seeds) of this shard lies."""
         return self.folder / f"{self.number:05d}.{what}.npy"
 
     def read(self, what: str) -> NDArray[np.uint8]:
@@ -52,21 +53,31 @@ class Shard:
         array: NDArray[np.uint8] = np.load(self.path(what), mmap_mode="r")
         return array
 
+    def seeds(self) -> NDArray[np.int64]:
+        """Of each target's noise."""
+        numbers: NDArray[np.int64] = np.load(self.path("seeds"))
+        return numbers
+
     def labels(self) -> Labels:
         """One row for each target."""
         rows: Labels = np.load(self.path("labels"))
         return rows
 
 
-def make_target(rng: np.random.Generator, source: Pixels, label: NDArray[np.int16]) -> Pixels:
+def make_target(chance: Chance, source: Pixels, label: NDArray[np.int16]) -> Pixels:
     """What the teachers make of ``source`` for a label: a style or two at equal shares, then a mood."""
     style, second, mood = (int(number) for number in label)
-    picture = to_picture(teach(rng, STYLE_NAMES[style], source))
+    picture = to_picture(teach(chance, STYLE_NAMES[style], source))
     if second != NONE:
-        picture = (picture + to_picture(teach(rng, STYLE_NAMES[second], source))) / 2
+        picture = (picture + to_picture(teach(chance, STYLE_NAMES[second], source))) / 2
     if mood != NONE:
         picture = MOODS[MOOD_NAMES[mood]](picture)
     return to_pixels(picture)
+
+
+def target_noise(seed: int) -> NDArray[np.float32]:
+    """The latent noise of the target with this number in its shard's ``seeds``: float32 [16, 32, 32]."""
+    return latent_noise(np.random.default_rng(seed), SIDE, SIDE)
 
 
 def draw_label(rng: np.random.Generator, style: int) -> NDArray[np.int16]:
@@ -83,13 +94,15 @@ def draw_shard(shard: Shard, seed: int, sources: int, targets_each: int) -> None
     pictures = np.empty((sources, SIDE, SIDE, 3), np.uint8)
     targets = np.empty((sources * targets_each, SIDE, SIDE, 3), np.uint8)
     labels = np.empty((sources * targets_each, 3), np.int16)
+    seeds = rng.integers(2**62, size=sources * targets_each)
     for i in range(sources):
         pictures[i] = draw_scene(rng, SIDE, SIDE)
         for k, style in enumerate(rng.permutation(len(STYLE_NAMES))[:targets_each]):
             at = i * targets_each + k
             labels[at] = draw_label(rng, int(style))
-            targets[at] = make_target(rng, pictures[i], labels[at])
+            targets[at] = make_target(Chance(target_noise(int(seeds[at]))), pictures[i], labels[at])
     np.save(shard.path("sources"), pictures)
+    np.save(shard.path("seeds"), seeds)
     np.save(shard.path("targets"), targets)
     # Last: a shard counts from here on, so that one half written by a killed run is drawn again.
     np.save(shard.path("labels"), labels)

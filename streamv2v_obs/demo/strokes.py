@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from streamv2v_obs.demo.textures import Field, smooth_noise
+from streamv2v_obs.demo.chance import Chance
+from streamv2v_obs.demo.textures import Field
 from streamv2v_obs.frames import Pixels
 
 Picture: TypeAlias = NDArray[Any]
@@ -59,10 +60,10 @@ def kuwahara(picture: Picture, radius: int) -> Picture:
     return result
 
 
-def direction(luma: Field, sigma: float, rng: np.random.Generator) -> tuple[Field, Field]:
+def direction(luma: Field, sigma: float, chance: Chance) -> tuple[Field, Field]:
     """Unit vectors along the picture's edges (structure tensor); where there are none, along a random drift."""
     gx, gy = cv2.Sobel(luma, cv2.CV_32F, 1, 0), cv2.Sobel(luma, cv2.CV_32F, 0, 1)
-    drift = smooth_noise(rng, luma.shape[0], luma.shape[1], 90) * 1.5
+    drift = chance.smooth(48) * 1.5
     # Doubled angles, in which a direction and its opposite are one and can be averaged.
     weight = 0.004
     real = blur(gx * gx - gy * gy, sigma) - weight * np.cos(2 * drift)
@@ -90,10 +91,11 @@ def smear(field: NDArray[Any], vx: Field, vy: Field, length: float, steps: int =
     return np.asarray(total / (2 * steps + 1), np.float32)
 
 
-def brush_noise(rng: np.random.Generator, vx: Field, vy: Field, grain: float, length: float) -> Field:
-    """Strokes: noise smeared along the vectors, mean 0, deviation 1; float32 [H, W]."""
-    noise = smear(smooth_noise(rng, vx.shape[0], vx.shape[1], grain), vx, vy, length)
-    return np.asarray((noise - noise.mean()) / (noise.std() + 1e-6), np.float32)
+def brush_noise(chance: Chance, vx: Field, vy: Field, grain: float, length: float) -> Field:
+    """Strokes: noise smeared along the vectors, mean 0, deviation about 1; float32 [H, W]."""
+    # Smearing n independent features leaves the root of n of their strength; no mean of this very picture is taken,
+    # or a stroke would depend on all the others.
+    return np.asarray(smear(chance.smooth(grain), vx, vy, length) * (1 + 2 * length / grain) ** 0.5 * 0.8, np.float32)
 
 
 def displace(picture: Picture, dx: Field, dy: Field) -> Picture:
@@ -103,15 +105,9 @@ def displace(picture: Picture, dx: Field, dy: Field) -> Picture:
     return cv2.remap(picture, x + dx, y + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT).astype(np.float32)
 
 
-def hatching(rng: np.random.Generator, height: int, width: int, angle: float, period: float) -> Field:
-    """Pencil strokes at an angle (radians), wavering at random; float32 [H, W], 1 on a stroke, 0 between."""
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    waver = smooth_noise(rng, height, width, 40) * 2.0
-    across = x * np.cos(angle) + y * np.sin(angle) + waver + rng.uniform(0, period)
-    along = y * np.cos(angle) - x * np.sin(angle)
-    pressure = smooth_noise(rng, height, width, 14)
-    wave = np.cos(across * (2 * np.pi / period)) + 0.35 * pressure + 0.2 * np.sin(along / 11 + pressure)
-    return limited(0.5 + wave * 0.9)
+def hatching(chance: Chance, angle: float, period: float) -> Field:
+    """Pencil strokes at an angle (radians), their pressure and place left to chance; 1 on a stroke, 0 between."""
+    return limited(0.5 + 0.9 * chance.ripples(angle, period) + 0.3 * chance.smooth(14))
 
 
 def ink_lines(luma: Field, sigma: float, sharpness: float, threshold: float) -> Field:

@@ -1,12 +1,14 @@
-"""The styles: what each makes of a picture. Strokes, grain, hatching and seeds are drawn anew for every picture."""
+"""The styles: what each makes of a picture. Strokes, grain and hatching follow from latent noise."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
 
+from streamv2v_obs.demo.chance import Chance
 from streamv2v_obs.demo.strokes import (
     Picture,
     blur,
@@ -24,10 +26,10 @@ from streamv2v_obs.demo.strokes import (
     to_picture,
     to_pixels,
 )
-from streamv2v_obs.demo.textures import Field, cloud, smooth_noise
+from streamv2v_obs.demo.textures import Field
 from streamv2v_obs.frames import Pixels
 
-Teacher = Callable[[np.random.Generator, Picture], Picture]
+Teacher = Callable[[Chance, Picture], Picture]
 
 
 def _ink(picture: Picture, lines: Field, ink: tuple[float, float, float] = (0.05, 0.04, 0.07)) -> Picture:
@@ -35,17 +37,17 @@ def _ink(picture: Picture, lines: Field, ink: tuple[float, float, float] = (0.05
     return np.asarray(picture * (1 - share) + np.array(ink, np.float32) * share, np.float32)
 
 
-def photo(rng: np.random.Generator, picture: Picture) -> Picture:
+def photo(chance: Chance, picture: Picture) -> Picture:
     """As it is, a little clearer."""
     clean = cv2.bilateralFilter(picture, 5, 0.08, 2)
     return saturate(np.clip(0.5 + (clean - 0.5) * 1.08, 0, 1).astype(np.float32), 1.08)
 
 
-def oil(rng: np.random.Generator, picture: Picture) -> Picture:
+def oil(chance: Chance, picture: Picture) -> Picture:
     """Thick strokes along the forms, their bristles in relief."""
     base = kuwahara(kuwahara(picture, 5), 3)
-    vx, vy = direction(grey(base), 3, rng)
-    strokes = brush_noise(rng, vx, vy, 4.5, 12)
+    vx, vy = direction(grey(base), 3, chance)
+    strokes = brush_noise(chance, vx, vy, 4.5, 12)
     # Colours are carried across the forms by whole strokes.
     base = displace(base, -vy * strokes * 1.2, vx * strokes * 1.2)
     base = smear(base, vx, vy, 3, 2)
@@ -54,36 +56,32 @@ def oil(rng: np.random.Generator, picture: Picture) -> Picture:
     return limited(lit)
 
 
-def watercolor(rng: np.random.Generator, picture: Picture) -> Picture:
+def watercolor(chance: Chance, picture: Picture) -> Picture:
     """Washes with wandering borders, pigment that settled in clouds and dark rims, paper shining through."""
-    height, width = picture.shape[:2]
-    wander = smooth_noise(rng, height, width, 22) * 1.1, smooth_noise(rng, height, width, 22) * 1.1
+    wander = chance.smooth(22) * 1.1, chance.smooth(22) * 1.1
     wash = kuwahara(cv2.bilateralFilter(displace(picture, *wander), 7, 0.2, 5), 4)
     rim, _, _ = edges(wash, 1.4)
-    pigment = cloud(rng, height, width, 46, 3) - 0.5
+    pigment = chance.cloud(36, 3) - 0.5
     thin = 1 - (1 - saturate(wash, 1.15)) * (0.8 + 0.3 * pigment)[..., None]
     paper = np.array([0.985, 0.97, 0.94], np.float32)
     dried = thin * (1 - np.clip(rim * 1.1, 0, 0.4))[..., None] * paper
-    return limited(dried + 0.015 * smooth_noise(rng, height, width, 3)[..., None])
+    return limited(dried + 0.015 * chance.smooth(4)[..., None])
 
 
-def pencil(rng: np.random.Generator, picture: Picture) -> Picture:
-    """Graphite on white: outlines, soft tones, and hatching in the shade, laid anew each time."""
+def pencil(chance: Chance, picture: Picture) -> Picture:
+    """Graphite on white: outlines, soft tones, and hatching in the shade."""
     luma = cv2.bilateralFilter(grey(picture), 7, 0.12, 4)
-    height, width = luma.shape
     strength, _, _ = edges(picture, 1.0)
-    outline = np.clip(strength * 3.2 - 0.12, 0, 1) * (0.85 + 0.15 * smooth_noise(rng, height, width, 9))
-    angle = rng.uniform(0.6, 0.95)
+    outline = np.clip(strength * 3.2 - 0.12, 0, 1) * (0.85 + 0.15 * chance.smooth(9))
     shade = np.clip(0.78 - luma, 0, 1)
-    strokes = hatching(rng, height, width, angle, 6.5)
-    cross = hatching(rng, height, width, angle + 1.2, 6.5)
-    tone = 0.6 * shade + 0.42 * shade * strokes + 0.4 * np.clip(0.35 - luma, 0, 1) * cross
-    paper = 0.97 + 0.012 * smooth_noise(rng, height, width, 4)
+    tone = 0.6 * shade + 0.42 * shade * hatching(chance, 0.8, 7.0)
+    tone += 0.4 * np.clip(0.35 - luma, 0, 1) * hatching(chance, 2.0, 7.0)
+    paper = 0.97 + 0.012 * chance.smooth(4)
     drawn = paper * (1 - np.clip(tone, 0, 0.82)) * (1 - np.clip(outline, 0, 1) * 0.8)
     return limited(drawn[..., None] * np.array([1.0, 0.995, 0.98], np.float32))
 
 
-def _cells(picture: Picture, levels: int, offset: float) -> Picture:
+def _cells(picture: Picture, levels: int, offset: Any) -> Picture:
     """Lightness in a few steps with soft edges; hue kept."""
     luma = grey(picture)[..., None]
     scaled = luma * levels + offset
@@ -92,26 +90,22 @@ def _cells(picture: Picture, levels: int, offset: float) -> Picture:
     return limited(picture * (stepped + 0.03) / (luma + 0.03))
 
 
-def anime(rng: np.random.Generator, picture: Picture) -> Picture:
+def anime(chance: Chance, picture: Picture) -> Picture:
     """Clean flats in few tones, bright colours, thin dark lines."""
     flat = kuwahara(cv2.bilateralFilter(cv2.bilateralFilter(picture, 7, 0.2, 5), 7, 0.15, 5), 4)
-    toned = _cells(flat, 5, rng.uniform(0.3, 0.7))
+    toned = _cells(flat, 5, 0.5)
     bright = saturate(np.clip(toned * 1.08 + 0.03, 0, 1).astype(np.float32), 1.35)
     strength, _, _ = edges(flat, 1.0)
     lines = np.clip(ink_lines(grey(flat), 1.2, 26, 0.012) * 0.9 + np.clip(strength * 2 - 0.3, 0, 0.6), 0, 1)
+    lines = lines * limited(0.8 + 0.3 * chance.smooth(12))
     return _ink(bright, lines.astype(np.float32), (0.1, 0.07, 0.12))
 
 
-def comic(rng: np.random.Generator, picture: Picture) -> Picture:
-    """Bold ink, four tones, printed dots in the middle ones; the dots' grid lies at random."""
-    height, width = picture.shape[:2]
+def comic(chance: Chance, picture: Picture) -> Picture:
+    """Bold ink, four tones, printed dots in the middle ones."""
     flat = kuwahara(cv2.bilateralFilter(picture, 9, 0.25, 6), 6)
     luma = grey(flat)
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    angle, period = 0.6, 8.0
-    u = (x * np.cos(angle) + y * np.sin(angle)) * (2 * np.pi / period) + rng.uniform(0, 6)
-    v = (y * np.cos(angle) - x * np.sin(angle)) * (2 * np.pi / period) + rng.uniform(0, 6)
-    dots = np.clip(0.5 + (np.cos(u) + np.cos(v) - 0.7) * 1.2, 0, 1)
+    dots = np.clip(0.5 + (chance.ripples(0.6, 8.0) + chance.ripples(0.6 + np.pi / 2, 8.0) - 0.7) * 1.2, 0, 1)
     middle = np.clip(1 - np.abs(luma - 0.5) * 5, 0, 1)
     toned = saturate(_cells(flat, 3, 0.5), 1.6)
     printed = toned * (1 - 0.4 * (dots * middle))[..., None]
@@ -120,22 +114,22 @@ def comic(rng: np.random.Generator, picture: Picture) -> Picture:
     return _ink(printed.astype(np.float32), blur(lines.astype(np.float32), 0.6))
 
 
-def pixel_art(rng: np.random.Generator, picture: Picture) -> Picture:
-    """Squares of eight pixels in a small palette whose steps lie at random."""
+def pixel_art(chance: Chance, picture: Picture) -> Picture:
+    """Squares of eight pixels in a small palette, dithered between its steps."""
     height, width = picture.shape[:2]
     small = cv2.resize(saturate(picture, 1.4), (width // 8, height // 8), interpolation=cv2.INTER_AREA)
     small = np.clip(0.5 + (small - 0.5) * 1.2, 0, 1)
-    levels, offset = 5, rng.uniform(0.25, 0.75, 3).astype(np.float32)
-    small = np.clip((np.floor(small * levels + offset) - offset + 0.5) / levels, 0, 1).astype(np.float32)
+    dither = cv2.resize(chance.smooth(6), (width // 8, height // 8), interpolation=cv2.INTER_AREA)
+    levels, offset = 5, (0.5 + 0.22 * dither)[..., None]
+    small = np.clip(np.floor(small * levels + offset) / levels, 0, 1).astype(np.float32)
     return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST), np.float32)
 
 
-def neon(rng: np.random.Generator, picture: Picture) -> Picture:
+def neon(chance: Chance, picture: Picture) -> Picture:
     """Glowing tubes along the edges in a night; colours by direction, drifting at random."""
-    height, width = picture.shape[:2]
     strength, gx, gy = edges(cv2.bilateralFilter(picture, 7, 0.15, 4), 1.3)
     tube = np.clip(strength * 5 - 0.2, 0, 1)
-    hue = 270 + 55 * np.sin(2 * np.arctan2(gy, gx)) + 45 * smooth_noise(rng, height, width, 80)
+    hue = 270 + 55 * np.sin(2 * np.arctan2(gy, gx)) + 45 * chance.smooth(40)
     hsv = np.stack([hue % 360, np.full_like(hue, 0.85), np.ones_like(hue)], 2).astype(np.float32)
     light = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * tube[..., None]
     glow = blur(light, 3) * 0.9 + blur(light, 10) * 0.7
@@ -143,44 +137,31 @@ def neon(rng: np.random.Generator, picture: Picture) -> Picture:
     return limited(base + glow + light * 0.75 + (tube[..., None] ** 4) * 0.3)
 
 
-def blueprint(rng: np.random.Generator, picture: Picture) -> Picture:
-    """White lines on blue paper, a grid of construction lines, faint washes."""
-    height, width = picture.shape[:2]
+def blueprint(chance: Chance, picture: Picture) -> Picture:
+    """White lines on blue paper, faint washes and the wear of folding."""
     clean = cv2.bilateralFilter(cv2.bilateralFilter(picture, 7, 0.2, 4), 7, 0.2, 4)
     strength, _, _ = edges(clean, 1.1)
-    lines = np.clip(strength * 4.5 - 0.22, 0, 1)
-    y, x = np.mgrid[0:height, 0:width]
-    # The grid keeps its place, as paper under a drawing does.
-    grid = ((x % 32 < 2) | (y % 32 < 2)).astype(np.float32) * 0.1
-    wear = 0.035 * smooth_noise(rng, height, width, 30)
-    paper = (
-        np.array([0.06, 0.2, 0.5], np.float32) * (0.85 + 0.3 * grey(clean) + wear)[..., None] + grid[..., None] * 0.8
-    )
+    lines = np.clip(strength * 4.5 - 0.22, 0, 1) * (0.92 + 0.12 * chance.smooth(5))
+    wear = 0.05 * chance.smooth(24) + 0.05 * chance.smooth(4)
+    paper = np.array([0.06, 0.2, 0.5], np.float32) * (0.85 + 0.3 * grey(clean) + wear)[..., None]
     white = np.array([0.93, 0.96, 1.0], np.float32)
-    return limited(paper + (white - paper) * lines[..., None])
+    return limited(paper + (white - paper) * limited(lines)[..., None])
 
 
-def sepia(rng: np.random.Generator, picture: Picture) -> Picture:
-    """An old print: brown, faded, darker corners, stains."""
-    height, width = picture.shape[:2]
+def sepia(chance: Chance, picture: Picture) -> Picture:
+    """An old print: brown, faded, stained, grainy."""
     luma = np.clip(0.5 + (grey(picture) - 0.5) * 1.05, 0, 1)
-    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
-    corners = 1 - 0.28 * np.clip(np.hypot(x, y) - 0.45, 0, 1)
-    stains = 1 + 0.05 * smooth_noise(rng, height, width, 50) + 0.025 * smooth_noise(rng, height, width, 3)
-    tone = (luma * 0.88 + 0.06) * corners * stains
+    stains = 1 + 0.05 * chance.smooth(36) + 0.035 * chance.smooth(4)
+    tone = (luma * 0.88 + 0.06) * stains
     dark, lit = np.array([0.16, 0.09, 0.04], np.float32), np.array([0.97, 0.87, 0.69], np.float32)
     return limited(dark + (lit - dark) * tone[..., None])
 
 
-def stained_glass(rng: np.random.Generator, picture: Picture) -> Picture:
-    """Pieces of glass around seeds strewn over a grid of 32 pixels, dark lead between them and along the forms."""
+def stained_glass(chance: Chance, picture: Picture) -> Picture:
+    """Pieces of glass around strewn seeds, dark lead between them and along the forms."""
     height, width = picture.shape[:2]
     flat = kuwahara(cv2.bilateralFilter(picture, 9, 0.25, 6), 6)
-    step = 32
-    rows, columns = np.mgrid[-1 : height // step + 2, -1 : width // step + 2]
-    sx = columns * step + (rows % 2) * step / 2 + rng.uniform(-6, 6, rows.shape)
-    sy = rows * step + rng.uniform(-6, 6, rows.shape)
-    seeds = np.stack([sx.ravel(), sy.ravel()], 1).astype(np.float32)
+    seeds = _peaks(chance.smooth(20), 19)
     # At half the size: a quarter of the work, and the lead hides the steps.
     y, x = np.mgrid[0.5:height:2, 0.5:width:2].astype(np.float32)
     far = np.hypot(x.ravel()[:, None] - seeds[:, 0], y.ravel()[:, None] - seeds[:, 1]).astype(np.float32)
@@ -189,23 +170,30 @@ def stained_glass(rng: np.random.Generator, picture: Picture) -> Picture:
     border = cv2.resize(second - first, (width, height))
     owner = cv2.resize(
         far.argmin(1).reshape(x.shape).astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST
-    )
+    ).astype(int)
     strength, _, _ = edges(flat, 1.2)
     lead = np.clip(np.clip(1.9 - border * 0.55, 0, 1) + np.clip(strength * 5 - 0.45, 0, 1), 0, 1)
-    tint = rng.normal(1, 0.07, (len(seeds), 3)).astype(np.float32)[owner.astype(int)]
+    at = seeds.astype(int)
+    tints = np.stack([chance.smooth(12)[at[:, 1], at[:, 0]] for _ in range(3)], 1)
     glow = 1.12 - 0.014 * near
-    glass = saturate(_cells(flat, 6, 0.5), 1.7) * tint * glow[..., None] * 1.05 + 0.03
+    glass = saturate(_cells(flat, 6, 0.5), 1.7) * (1 + 0.07 * tints[owner]) * glow[..., None] * 1.05 + 0.03
     return limited(_ink(glass.astype(np.float32), lead.astype(np.float32), (0.04, 0.04, 0.05)))
 
 
-def clay(rng: np.random.Generator, picture: Picture) -> Picture:
+def _peaks(field: Field, reach: int) -> Field:
+    """Where ``field`` is the highest within ``reach`` pixels around: float32 [n, 2], x and y; at least two of them."""
+    highest = cv2.dilate(field, np.ones((reach, reach), np.uint8))
+    rows, columns = np.nonzero((field >= highest) | (field == field.max()) | (field == field.min()))
+    return np.stack([columns, rows], 1).astype(np.float32)
+
+
+def clay(chance: Chance, picture: Picture) -> Picture:
     """Modelled shapes: soft bodies lit from the upper left, thumb marks in them."""
-    height, width = picture.shape[:2]
     flat = kuwahara(cv2.bilateralFilter(picture, 9, 0.3, 7), 8)
     strength, _, _ = edges(flat, 1.2)
     # Every border is a seam, and between seams the clay bulges.
     bulge = 1 - np.clip(blur(np.clip(strength * 4, 0, 1), 3.5) * 2, 0, 1)
-    thumbs = 0.3 * smooth_noise(rng, height, width, 14) + 0.12 * smooth_noise(rng, height, width, 7)
+    thumbs = 0.3 * chance.smooth(14) + 0.12 * chance.smooth(7)
     relief = blur(bulge + 0.22 * thumbs, 1.3)
     slope = cv2.Sobel(relief, cv2.CV_32F, 1, 0, scale=0.25) + cv2.Sobel(relief, cv2.CV_32F, 0, 1, scale=0.25)
     soft = saturate(blur(flat, 0.8), 1.3) * 0.85 + 0.1
@@ -231,6 +219,6 @@ STYLES: dict[str, Teacher] = {
 """By the names that the pool and the sheet use; ``prompts`` has the words for each."""
 
 
-def teach(rng: np.random.Generator, style: str, pixels: Pixels) -> Pixels:
-    """What ``style`` makes of uint8 [H, W, 3]; sides are multiples of 8. Another ``rng``, other strokes."""
-    return to_pixels(STYLES[style](rng, to_picture(pixels)))
+def teach(chance: Chance, style: str, pixels: Pixels) -> Pixels:
+    """What ``style`` makes of uint8 [H, W, 3] by a chance of that size; other noise, other strokes."""
+    return to_pixels(STYLES[style](chance.again(), to_picture(pixels)))

@@ -14,7 +14,7 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.nn import functional
 
-from streamv2v_obs.demo.architecture import new_autoencoder
+from streamv2v_obs.demo.architecture import FOLD, new_autoencoder
 from streamv2v_obs.demo.muon import Muon
 from streamv2v_obs.demo.pool import open_pool, random_crops
 from streamv2v_obs.demo.training import (
@@ -47,7 +47,7 @@ class AutoencoderPlan:
     batch: int = 16
     crop: int = 96
     rate: float = 1.5e-3
-    width: int = 32
+    width: int = 64
     seed: int = 0
     device: str = "auto"
     save_every: int = 250
@@ -57,6 +57,11 @@ class AutoencoderPlan:
 def to_tensor(pixels: Pixels, device: torch.device) -> Tensor:
     """uint8 [n, h, w, 3] -> float32 [n, 3, h, w] in -1..1, channels_last."""
     return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+
+
+def fold(pictures: Tensor) -> Tensor:
+    """[n, 3, h, w] -> [n, 12, h/2, w/2], as the autoencoder takes it; channels_last."""
+    return functional.pixel_unshuffle(pictures, FOLD).contiguous(memory_format=torch.channels_last)
 
 
 def picture_loss(made: Tensor, wanted: Tensor) -> Tensor:
@@ -96,11 +101,11 @@ def train_autoencoder(pool: Path, run: Path, plan: AutoencoderPlan) -> Autoencod
             wanted = to_tensor(random_crops(rng, shards, plan.batch, plan.crop), device)
             noise = torch.Generator(device).manual_seed(plan.seed * 1_000_003 + step)
             with half_precision(device):
-                latents = autoencoder.encoder(wanted)
+                latents = autoencoder.encoder(fold(wanted))
                 shaken = latents + LATENT_NOISE * torch.randn(
                     latents.shape, generator=noise, device=device, dtype=latents.dtype
                 )
-                made = autoencoder.decoder(shaken)
+                made = functional.pixel_shuffle(autoencoder.decoder(shaken), FOLD)
             # The last term keeps the latents near a deviation of 1, far from the decoder's clamp at 3.
             loss = picture_loss(made.float(), wanted) + 0.001 * latents.float().square().mean()
             optimizer.param_groups[0]["lr"] = learning_rate(step, plan.steps, plan.rate)
@@ -135,7 +140,7 @@ def encoder_key(run: Path) -> str:
     return digest.hexdigest()[:8]
 
 
-def load_autoencoder(run: Path, width: int = 32) -> AutoencoderTiny:
+def load_autoencoder(run: Path, width: int = 64) -> AutoencoderTiny:
     """The averaged weights of a run, float32, in eval mode, without gradients."""
     autoencoder = new_autoencoder(width)
     autoencoder.load_state_dict(load_checkpoint(run / CHECKPOINT, "average"))

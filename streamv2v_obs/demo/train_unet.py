@@ -14,7 +14,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
-from streamv2v_obs.demo.architecture import LATENT_CHANNELS, new_scheduler, new_text_encoder, new_unet
+from streamv2v_obs.demo.architecture import LATENT_CHANNELS, WIDTHS, new_scheduler, new_text_encoder, new_unet
 from streamv2v_obs.demo.discriminator import Critic, balance, critic_loss
 from streamv2v_obs.demo.latents import LatentBatch, LatentPool, draw_batch, encode_pool
 from streamv2v_obs.demo.muon import Muon
@@ -51,7 +51,7 @@ class UNetPlan:
     whole_share: float = 0.15
     critic_from: float = 0.6
     critic_share: float = 0.25
-    widths: tuple[int, int, int] = (64, 128, 160)
+    widths: tuple[int, int, int] = WIDTHS
     seed: int = 0
     device: str = "auto"
     save_every: int = 250
@@ -78,7 +78,7 @@ class Students:
         return embeddings
 
 
-def new_students(widths: tuple[int, int, int] = (64, 128, 160)) -> Students:
+def new_students(widths: tuple[int, int, int] = WIDTHS) -> Students:
     """Untrained."""
     tokenizer = new_tokenizer()
     return Students(new_unet(widths), new_text_encoder(tokenizer), tokenizer)
@@ -122,10 +122,12 @@ def draw_task(rng: np.random.Generator, pool: LatentPool, acp: Tensor, plan: UNe
     count, side = (max(2, plan.batch * plan.crop**2 // full**2), full) if whole else (plan.batch, plan.crop)
     batch = draw_batch(rng, pool, count, side, acp.device)
     timesteps = torch.from_numpy(draw_timesteps(rng, count)).to(acp.device)
-    # Later steps start from what an earlier one made: a third of the inputs is styled already.
+    # Later steps start from what an earlier one made: a third of the inputs is styled already. What chance had to
+    # decide is decided there, so their noise is any; the others' is the one that the teacher's strokes follow from.
     styled = torch.from_numpy(rng.random((count, 1, 1, 1)) < 1 / 3).to(acp.device)
     clean = torch.where(styled, batch.target, batch.source)
-    noise = torch.from_numpy(rng.standard_normal(clean.shape, np.float32)).to(acp.device)
+    other = torch.from_numpy(rng.standard_normal(clean.shape, np.float32)).to(acp.device)
+    noise = torch.where(styled, other, batch.noise)
     share = acp[timesteps].reshape(-1, 1, 1, 1)
     noised = share.sqrt() * clean + (1 - share).sqrt() * noise
     return Task(noised, timesteps, write_prompts(rng, batch.labels), batch)
@@ -216,7 +218,7 @@ def _adversarial(
     return weighed
 
 
-def load_students(run: Path, widths: tuple[int, int, int] = (64, 128, 160)) -> Students:
+def load_students(run: Path, widths: tuple[int, int, int] = WIDTHS) -> Students:
     """The averaged weights of a run, float32, in eval mode, without gradients."""
     students = new_students(widths)
     students.modules.load_state_dict(load_checkpoint(run / CHECKPOINT, "average"))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+from streamv2v_obs.errors import ModelLoadError
 from streamv2v_obs.frames import Pixels
 
 AnyAutoencoder: TypeAlias = AutoencoderKL | AutoencoderTiny
@@ -28,7 +31,14 @@ class Autoencoder:
         levels = (
             config.encoder_block_out_channels if isinstance(module, AutoencoderTiny) else config.block_out_channels
         )
-        self.factor = 2 ** (len(levels) - 1)
+        # Some small autoencoders take pixels folded into channels: 12 of them are 2x2 pixels of three colours.
+        self._fold = math.isqrt(int(config.in_channels) // 3)
+        if 3 * self._fold**2 != config.in_channels or config.out_channels != config.in_channels:
+            raise ModelLoadError(
+                f"this autoencoder takes {config.in_channels} channels and gives {config.out_channels}; "
+                "what can be used: 3 colours, or 3 times a square number (folded pixels), the same in and out"
+            )
+        self.factor = self._fold * 2 ** (len(levels) - 1)
         # getattr's default cannot do: the key is there and may be null.
         self._scale = float(config.scaling_factor or 1.0)
         self._shift = float(getattr(config, "shift_factor", None) or 0.0)
@@ -54,6 +64,8 @@ class Autoencoder:
         tensor = tensor.to(self.module.device, non_blocking=True)
         # A permuted view of HWC is channels_last already; the cast keeps that, so no copy is made for it.
         picture = tensor.permute(2, 0, 1)[None].to(self.module.dtype).div(127.5).sub(1.0)
+        if self._fold > 1:
+            picture = pixel_unshuffle(picture, self._fold).contiguous(memory_format=torch.channels_last)
         encoded = self.module.encode(picture)
         latents = encoded.latents if isinstance(self.module, AutoencoderTiny) else encoded.latent_dist.mode()
         scaled: Tensor = (latents - self._shift) * self._scale
@@ -64,6 +76,8 @@ class Autoencoder:
         """[1, C, h, w] -> uint8 [H, W, 3] on the model's device, for who copies it asynchronously."""
         unscaled = latents.to(self.module.dtype) / self._scale
         picture: Tensor = self.module.decode(unscaled + self._shift).sample
+        if self._fold > 1:
+            picture = pixel_shuffle(picture, self._fold)
         return (
             picture[0]
             .float()

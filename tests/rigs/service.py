@@ -115,6 +115,23 @@ class RunningService:
             self._client.close()
 
 
+def still_running(processes: list[psutil.Process], within_s: float) -> list[psutil.Process]:
+    """Those that have not ended by then; one that nobody has asked after (a zombie) has ended."""
+    until = time.monotonic() + within_s
+    while True:
+        processes = [process for process in processes if _runs(process)]
+        if not processes or time.monotonic() > until:
+            return processes
+        time.sleep(0.05)
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 @contextmanager
 def running_service(
     folder: Path, *overrides: str, environment: dict[str, str] | None = None, start_new_session: bool = False
