@@ -10,6 +10,7 @@ import numpy as np
 
 from streamv2v_obs.demo.photographs import square
 from streamv2v_obs.demo.scenes import draw_scene
+from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.frames import Frame, Pixels
 from streamv2v_obs.settings import BankSettings, ModelSettings, TranslatorSettings
 from streamv2v_obs.translator.loading import Model, load_model
@@ -58,12 +59,16 @@ def translate_still(
     return frame.pixels
 
 
-def test_pictures(side: int) -> list[Pixels]:
-    """Two photographs that were held out, one that was not, and three scenes of seeds that no pool uses."""
-    drawn = [
-        draw_scene(np.random.default_rng((10**9, n)), side, side, kind) for n, kind in enumerate(("person", "game"))
-    ]
-    return [square("coffee.png", side), square("camera.png", side), square("astronaut.png", side), *drawn]
+def unseen_pictures(side: int) -> list[Pixels]:
+    """Four that were never trained on: two photographs, a screenshot of a desktop, a scene of a seed no pool uses."""
+    desktop = cv2.imread(str(Path(__file__).with_name("desktop.png")), cv2.IMREAD_COLOR_RGB)
+    if desktop is None:
+        raise ConfigError(
+            f"{Path(__file__).with_name('desktop.png')} is missing or damaged; install the package again"
+        )
+    scaled = cv2.resize(desktop, (side, side), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    person = draw_scene(np.random.default_rng((10**9, 5)), side, side, "person")
+    return [square("coffee.png", side), square("camera.png", side), scaled, person]
 
 
 def _caption(text: str, width: int) -> Pixels:
@@ -94,20 +99,25 @@ def write_picture(path: Path, pixels: Pixels) -> None:
 
 
 def write_sheets(folder: Path, out: Path) -> list[Path]:
-    """styles.png (2 steps), moods.png, steps.png (1, 2, 4 steps) and strengths.png of the model in ``folder``."""
+    """styles.png (2 steps), moods.png, steps.png (1, 2, 4 steps) and strengths.png of the model in ``folder``.
+
+    sheet.jpg is styles.png at half its size: README's picture.
+    """
     model = load_model(ModelSettings(name=str(folder)))
-    pictures = test_pictures(model.width)
+    pictures = unseen_pictures(model.width)
     written = []
 
     def write(name: str, sheet: Pixels) -> None:
         write_picture(out / name, sheet)
         written.append(out / name)
 
-    write("styles.png", draw_sheet(model, pictures, PROMPTS))
+    styles = draw_sheet(model, pictures, PROMPTS)
+    write("styles.png", styles)
+    write("sheet.jpg", cv2.resize(styles, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA).astype(np.uint8))
     write("moods.png", draw_sheet(model, pictures, MOODS))
     few = ("an oil painting", "a pencil drawing", "anime style", "neon lights")
-    by_steps = [draw_sheet(model, pictures[1:3], few, steps=steps) for steps in (1, 2, 4)]
+    by_steps = [draw_sheet(model, pictures[::2], few, steps=steps) for steps in (1, 2, 4)]
     write("steps.png", np.vstack(by_steps))
-    by_strength = [draw_sheet(model, pictures[1:3], few, strength=strength) for strength in (0.3, 0.5, 0.8)]
+    by_strength = [draw_sheet(model, pictures[::2], few, strength=strength) for strength in (0.3, 0.5, 0.8)]
     write("strengths.png", np.vstack(by_strength))
     return written

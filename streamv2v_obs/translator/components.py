@@ -17,7 +17,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerFast
 
 from streamv2v_obs.errors import ModelLoadError, OutOfDeviceMemory
 from streamv2v_obs.translator.lcm import PredictionType
-from streamv2v_obs.translator.pixels import AnyAutoencoder
+from streamv2v_obs.translator.pixels import AnyAutoencoder, fold_of
 from streamv2v_obs.translator.safe_weights import check_folder, read_description, weight_variant
 from streamv2v_obs.translator.suitability import check_attention
 
@@ -224,6 +224,12 @@ def check_fit(parts: Components, path: Path, autoencoder: Path) -> None:
         raise ModelLoadError(
             f"{autoencoder}: this autoencoder has {channels} latent channels, the UNet in {path} wants {wanted}; "
             "set model.autoencoder to full"
+        )
+    if not fold_of(parts.autoencoder):
+        config = parts.autoencoder.config
+        raise ModelLoadError(
+            f"{autoencoder}: this autoencoder takes {config.in_channels} channels and gives {config.out_channels}; "
+            "what can be used: 3 colours, or 12 for 2x2 pixels folded into one, the same in and out"
         )
     width, wanted = int(parts.text_encoder.config.hidden_size), int(parts.unet.config.cross_attention_dim)
     if width != wanted:

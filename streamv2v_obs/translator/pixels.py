@@ -11,10 +11,16 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from streamv2v_obs.errors import ModelLoadError
 from streamv2v_obs.frames import Pixels
 
 AnyAutoencoder: TypeAlias = AutoencoderKL | AutoencoderTiny
+
+
+def fold_of(module: AnyAutoencoder) -> int:
+    """Pixels a side that become the channels of one: 1 for three colours, 2 for twelve channels; 0: neither."""
+    config = module.config
+    fold = math.isqrt(int(config.in_channels) // 3)
+    return fold if config.in_channels == config.out_channels == 3 * fold**2 else 0
 
 
 class Autoencoder:
@@ -31,13 +37,7 @@ class Autoencoder:
         levels = (
             config.encoder_block_out_channels if isinstance(module, AutoencoderTiny) else config.block_out_channels
         )
-        # Some small autoencoders take pixels folded into channels: 12 of them are 2x2 pixels of three colours.
-        self._fold = math.isqrt(int(config.in_channels) // 3)
-        if 3 * self._fold**2 != config.in_channels or config.out_channels != config.in_channels:
-            raise ModelLoadError(
-                f"this autoencoder takes {config.in_channels} channels and gives {config.out_channels}; "
-                "what can be used: 3 colours, or 3 times a square number (folded pixels), the same in and out"
-            )
+        self._fold = fold_of(module)
         self.factor = self._fold * 2 ** (len(levels) - 1)
         # getattr's default cannot do: the key is there and may be null.
         self._scale = float(config.scaling_factor or 1.0)

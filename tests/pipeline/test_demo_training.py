@@ -16,12 +16,14 @@ from streamv2v_obs.demo.export import export
 from streamv2v_obs.demo.muon import Muon, orthogonalized
 from streamv2v_obs.demo.pool import draw_pool, open_pool, random_crops
 from streamv2v_obs.demo.scenes import draw_scene
-from streamv2v_obs.demo.sheet import draw_sheet, translate_still
+from streamv2v_obs.demo.sheet import draw_sheet, translate_still, unseen_pictures
 from streamv2v_obs.demo.tokenizer import LENGTH, new_tokenizer
 from streamv2v_obs.demo.train_autoencoder import (
     CHECKPOINT,
     AutoencoderPlan,
     encoder_key,
+    fold,
+    to_tensor,
     train_autoencoder,
 )
 from streamv2v_obs.demo.train_unet import UNetPlan, train_unet
@@ -101,7 +103,7 @@ def test_the_autoencoder_learns_and_an_interrupted_run_ends_as_an_uninterrupted_
 
 def test_the_autoencoder_gets_better_in_thirty_steps(pool: Path, tmp_path: Path) -> None:
     (shard,) = open_pool(pool)
-    picture = torch.from_numpy(shard.read("targets")[:1, :64, :64].copy()).permute(0, 3, 1, 2) / 127.5 - 1
+    picture = fold(to_tensor(shard.read("targets")[:1, :64, :64].copy(), torch.device("cpu")))
 
     def error(steps: int) -> float:
         trained = train_autoencoder(pool, tmp_path, AutoencoderPlan(steps=steps, batch=4, crop=32, device="cpu"))
@@ -205,3 +207,9 @@ def test_a_decoder_trained_alone_keeps_the_encoder_and_its_latents(pool: Path, t
     assert encoder_key(tmp_path) == key
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"decoder"}
+
+
+def test_the_sheet_shows_pictures_that_were_never_trained_on() -> None:
+    pictures = unseen_pictures(64)
+    assert [picture.shape for picture in pictures] == [(64, 64, 3)] * 4
+    assert all(picture.dtype == np.uint8 and picture.std() > 15 for picture in pictures)

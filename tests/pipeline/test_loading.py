@@ -98,6 +98,34 @@ def test_taesd_in_a_folder_takes_the_vaes_place(tmp_path: Path, picture: np.ndar
     assert model.autoencoder.encode(picture).shape == (1, 4, 4, 4)
 
 
+def test_an_autoencoder_may_take_folded_pixels(tmp_path: Path) -> None:
+    save_model(tmp_path / "model")
+    folded = tiny_taesd(colours=12)
+    folded.save_pretrained(tmp_path / "folded")
+    coder = load(tmp_path / "model", autoencoder=str(tmp_path / "folded")).autoencoder
+    assert coder.factor == 16
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8)
+    latents = coder.encode(pixels)
+    assert latents.shape == (1, 4, 2, 4)
+    # Channel 4 * colour + 2 * row + column, as torch's own pixel_unshuffle orders them.
+    parts = [pixels[row::2, column::2, colour] for colour in range(3) for row in (0, 1) for column in (0, 1)]
+    by_hand = torch.from_numpy(np.stack(parts)[None].astype(np.float32) / 127.5 - 1)
+    with torch.no_grad():
+        assert torch.allclose(latents, folded.encode(by_hand).latents, atol=1e-5)
+        made = folded.decode(latents).sample[0].numpy()
+    shown = coder.decode(latents)
+    assert shown.shape == pixels.shape
+    assert np.abs(shown[1::2, ::2, 2] - np.clip((made[4 * 2 + 2] + 1) * 127.5, 0, 255)).max() < 1
+
+
+@pytest.mark.parametrize("colours", [5, 6])
+def test_an_autoencoder_of_other_channels_is_refused(tmp_path: Path, colours: int) -> None:
+    save_model(tmp_path / "model")
+    tiny_taesd(colours=colours).save_pretrained(tmp_path / "odd")
+    with pytest.raises(ModelLoadError, match=rf"odd.*takes {colours} channels .* 3 colours, or 12"):
+        load(tmp_path / "model", autoencoder=str(tmp_path / "odd"))
+
+
 def test_a_presets_taesd_is_taken_by_auto_and_left_by_full(models_folder: Path) -> None:
     folder = models_folder / "sd-turbo"
     save_model(folder / "base", variant="fp16")

@@ -54,10 +54,14 @@ def tiny_vae(channels: int = 4, **changes: Any) -> AutoencoderKL:
     return AutoencoderKL(**(options | changes)).eval()
 
 
-def tiny_taesd(channels: int = 4) -> AutoencoderTiny:
-    """TAESD's layers, 16 wide: a factor of 8."""
+def tiny_taesd(channels: int = 4, colours: int = 3) -> AutoencoderTiny:
+    """TAESD's layers, 16 wide: a factor of 8, or of 16 where 12 ``colours`` are 2x2 pixels folded into one."""
     return AutoencoderTiny(
-        encoder_block_out_channels=(16,) * 4, decoder_block_out_channels=(16,) * 4, latent_channels=channels
+        in_channels=colours,
+        out_channels=colours,
+        encoder_block_out_channels=(16,) * 4,
+        decoder_block_out_channels=(16,) * 4,
+        latent_channels=channels,
     ).eval()
 
 
