@@ -9,6 +9,7 @@ single files.
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -58,6 +60,7 @@ class Wishes:
     token: str = field(default="", repr=False)
     prompt: str = ""
     prompts: tuple[str, ...] = ("", "", "")
+    preset: str = ""
     bank: str = "keep"
     strength: float = 0.4
     program: str = ""
@@ -75,6 +78,7 @@ def read_wishes(settings: Any) -> Wishes:
         token=text("token"),
         prompt=text("prompt"),
         prompts=tuple(text(f"prompt_{slot}") for slot in (1, 2, 3)),
+        preset=text("preset"),
         bank=text("bank") or "keep",
         strength=round(float(obs.obs_data_get_double(settings, "strength")), 2),
         program=text("program"),
@@ -199,6 +203,7 @@ class Worker:
     def __init__(self, wishes: Wishes, say: Callable[[bool, str], None]) -> None:
         self.wishes = wishes  # replaced whole, never changed
         self.state = "looking for the service"  # the newest of it, replaced whole
+        self.presets: tuple[str, ...] = ()  # the service's, in its order; likewise
         self.last = "nothing yet"  # how the last order went
         self._say = say
         self._said: dict[str, str] = {}  # matter -> line; the thread's own
@@ -276,6 +281,8 @@ class Worker:
             status, place = self._ask("GET", "/v1/status", None)
             if not isinstance(status.get("publish"), dict):
                 raise Trouble(f"what answers at {place} is not {APP}")
+            listed = self._ask_at(place, "GET", "/v1/presets", None).get("presets") or ()
+            self.presets = tuple(str(preset["name"]) for preset in listed)
         except Trouble as trouble:
             absent = isinstance(trouble, Absent)
             self.state = "the service is starting" if absent and self._child is not None else str(trouble)
@@ -391,6 +398,7 @@ def status_line(status: Mapping[str, Any]) -> str:
     if engine:
         parts.append(f"“{engine.get('prompt', '')}”, strength {float(engine.get('strength') or 0):.2f}")
         parts.append(f"{float(engine.get('translate_fps') or 0):.1f} fps")
+    parts += [f"preset {status['preset']}"] if status.get("preset") else []
     parts += [str(status["failure"])] if status.get("failure") else []
     return " | ".join(parts)
 
@@ -399,6 +407,7 @@ def status_line(status: Mapping[str, Any]) -> str:
 
 _worker: Worker | None = None
 _hotkeys: dict[str, Any] = {}  # name -> OBS's number
+_steps = itertools.count()
 _confirm_until = 0.0  # when a second click on the bypass button stops to count
 
 
@@ -420,6 +429,21 @@ def _post_prompt(slot: int) -> None:
         _worker.last = f"prompt {slot or ''} is empty; nothing was sent"
 
 
+def _post_preset(body: Mapping[str, Any], done: str) -> None:
+    # Two presses of "next" are two steps, so the newer must not stand for both; no more than ten wait.
+    kind = f"preset step {next(_steps) % 10}" if "step" in body else "preset"
+    _post(Order(kind, "/v1/preset", body, done))
+
+
+def _post_chosen_preset() -> None:
+    if _worker is None:
+        return
+    if name := _worker.wishes.preset:
+        _post_preset({"name": name}, f"preset {name}")
+    else:
+        _worker.last = "no preset is chosen; nothing was sent"
+
+
 PANIC_ON = Order("panic", "/v1/panic", {"on": True}, "panic: the slate is shown until released")
 PANIC_OFF = Order("panic", "/v1/panic", {"on": False}, "panic released")
 BYPASS_ON = Order("bypass", "/v1/bypass", {"on": True}, "bypass on: the RAW picture is shown")
@@ -434,6 +458,15 @@ HOTKEYS: dict[str, tuple[str, Callable[[], None]]] = {
     "streamv2v_prompt_1": ("streamv2v: apply prompt 1", lambda: _post_prompt(1)),
     "streamv2v_prompt_2": ("streamv2v: apply prompt 2", lambda: _post_prompt(2)),
     "streamv2v_prompt_3": ("streamv2v: apply prompt 3", lambda: _post_prompt(3)),
+    **{
+        f"streamv2v_preset_{number}": (
+            f"streamv2v: preset {number}",
+            partial(_post_preset, {"number": number}, f"preset {number}"),
+        )
+        for number in range(1, 10)
+    },
+    "streamv2v_preset_next": ("streamv2v: next preset", lambda: _post_preset({"step": 1}, "next preset")),
+    "streamv2v_preset_previous": ("streamv2v: previous preset", lambda: _post_preset({"step": -1}, "previous preset")),
     "streamv2v_panic": ("streamv2v: panic (show the slate)", lambda: _post(PANIC_ON)),
     "streamv2v_panic_off": ("streamv2v: release panic", lambda: _post(PANIC_OFF)),
     "streamv2v_bypass_off": ("streamv2v: bypass off", lambda: _post(BYPASS_OFF)),
@@ -508,6 +541,12 @@ def script_properties() -> Any:
     obs.obs_properties_add_text(form, "status", _worker.text() if _worker else "", obs.OBS_TEXT_INFO)
     _button(form, "refresh", "Refresh", lambda: None)
 
+    obs.obs_properties_add_list(form, "preset", "Preset", obs.OBS_COMBO_TYPE_LIST, obs.OBS_COMBO_FORMAT_STRING)
+    _list_presets(form)
+    _button(form, "preset_apply", "Apply preset", _post_chosen_preset)
+    _button(form, "preset_previous", "Previous preset", HOTKEYS["streamv2v_preset_previous"][1])
+    _button(form, "preset_next", "Next preset", HOTKEYS["streamv2v_preset_next"][1])
+
     obs.obs_properties_add_text(form, "prompt", "Prompt", obs.OBS_TEXT_DEFAULT)
     _button(form, "apply", "Apply prompt", lambda: _post_prompt(0))
     bank = obs.obs_properties_add_list(
@@ -567,7 +606,19 @@ def _show_status(form: Any) -> bool:
     """Put the newest status into the form; True makes OBS draw it again, which no other thread can ask for."""
     if _worker is not None:
         obs.obs_property_set_description(obs.obs_properties_get(form, "status"), _worker.text())
+        _list_presets(form)
     return True
+
+
+def _list_presets(form: Any) -> None:
+    if _worker is None:
+        return
+    shown = obs.obs_properties_get(form, "preset")
+    obs.obs_property_list_clear(shown)
+    # The chosen one stays in the list while the service is away: OBS would choose another one in its place.
+    chosen = _worker.wishes.preset
+    for name in ("", *_worker.presets, *([chosen] if chosen and chosen not in _worker.presets else [])):
+        obs.obs_property_list_add_string(shown, name or "(none chosen)", name)
 
 
 def _on_press(act: Callable[[], None]) -> Callable[[bool], None]:

@@ -50,7 +50,7 @@ def status_table(status: Mapping[str, Any]) -> Table:
         row("  model", f"{engine['model']}, {kind}, {engine['width']}x{engine['height']}")
         speed = _ms(engine["translate_ms_p50"], engine["translate_ms_p95"])
         row("  speed", f"{engine['translate_fps']:.1f} fps, {speed}")
-        row("  prompt", engine["prompt"])
+        row("  prompt", engine["prompt"] + (f" (preset {status['preset']})" if status["preset"] else ""))
         style = engine["style"] or "none"
         row("  strength", f"{engine['strength']:g}, {engine['steps']} steps, seed {engine['seed']}, style {style}")
         bank = "filled" if engine["bank_filled"] else "empty"

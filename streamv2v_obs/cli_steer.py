@@ -1,4 +1,4 @@
-"""Commands that talk to the running service: status, prompt, bank, bypass, panic, open."""
+"""Commands that talk to the running service: status, prompt, preset, bank, bypass, panic, open."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command()(status)
     app.command()(prompt)
+    app.command()(preset)
     app.command()(bank)
     app.command()(bypass)
     app.command()(panic)
@@ -75,6 +76,36 @@ def prompt(
     """Change prompt, strength, seed and style from the next frame on."""
     body = {"prompt": text, "strength": strength, "seed": seed, "style": style, "bank": bank.value if bank else None}
     _post("/v1/prompt", body, "changed", as_json)
+
+
+def preset(
+    which: Annotated[
+        str | None, typer.Argument(help="Its name, its number from 1, next or previous; none: list them.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Put a preset of the settings in force, or list them."""
+    if which is None:
+        found = _client().get("/v1/presets")
+        if as_json:
+            print_json(found)
+            return
+        for number, one in enumerate(found["presets"], 1):
+            mark = "*" if one["name"] == found["current"] else " "
+            say(f"{mark}{number:2} {one['name']}: {one['prompt']}")
+        if not found["presets"]:
+            say("the settings hold no presets (section presets)")
+        return
+    steps = {"next": 1, "previous": -1}
+    if which in steps:
+        body: dict[str, Any] = {"step": steps[which]}
+    else:
+        body = {"number": int(which)} if which.isdecimal() else {"name": which}
+    answer = _client().post("/v1/preset", body)
+    if as_json:
+        print_json(answer)
+    else:
+        say(f"preset: {answer['accepted']['preset']}")
 
 
 def bank(

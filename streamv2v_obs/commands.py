@@ -15,7 +15,7 @@ class Change:
 
     ``scene`` names the OBS scene that this change brings in; ``bank: restore`` brings back the bank saved under
     that name, or under ``bank_of`` (or resets, if there is none). ``save_as`` saves the bank in force under that name
-    first.
+    first. ``preset`` names the preset that this change brings in; '' for none.
     """
 
     prompt: str | None = None
@@ -27,6 +27,7 @@ class Change:
     scene: str | None = None
     save_as: str | None = None
     source: CaptureSettings | None = None
+    preset: str | None = None
 
     def over(self, older: Change) -> Change:
         """This change laid over one that was never applied: one change with the effect of both.

@@ -15,6 +15,7 @@ from streamv2v_obs.engine.process import EngineProcess
 from streamv2v_obs.engine.slot import FrameSlot
 from streamv2v_obs.errors import ObsRefused, ObsUnreachable, StreamV2VError
 from streamv2v_obs.obs.listener import ObsListener
+from streamv2v_obs.presets import Presets, fill_in
 from streamv2v_obs.publish.browser import BrowserSink
 from streamv2v_obs.publish.outputs import open_sinks
 from streamv2v_obs.publish.publisher import Publisher
@@ -40,6 +41,7 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.presets = Presets(settings.presets)
         self._started_at = time.monotonic()
         self._ended = threading.Event()
         self._error: StreamV2VError | None = None
@@ -66,7 +68,9 @@ class Service:
         self._publisher = Publisher(settings.publish, self._output, outputs)
         spec = EngineSpec(settings, self._output.name, self._view.name, self._output.capacity)
         self._engine = EngineProcess(spec, self._give_up, self._publisher.say)
-        self._obs = ObsListener(settings.obs, self.apply, self.set_bypass) if settings.obs.enabled else None
+        rules = fill_in(settings.obs.rules, settings.presets)
+        led_by = settings.obs.model_copy(update={"rules": rules})
+        self._obs = ObsListener(led_by, self.apply, self.set_bypass) if settings.obs.enabled else None
         self._viewing = threading.Thread(target=self._show_input, name="input-view", daemon=True)
 
     @property
@@ -126,6 +130,7 @@ class Service:
 
     def apply(self, change: Change) -> None:
         """Apply ``change`` between two frames."""
+        self.presets.note(change)
         self._engine.post(change)
 
     def set_bypass(self, on: bool) -> None:
@@ -168,6 +173,7 @@ class Service:
             engine_pid=self._engine.pid,
             engine_restarts=self._engine.restarts,
             failure=failure.message if failure is not None else "",
+            preset=self.presets.current,
             notices=tuple(self._notices),
             **fields,
         )

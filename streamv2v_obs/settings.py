@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 
 class Section(BaseModel):
@@ -266,10 +266,31 @@ class PublishSettings(Section):
 # --- steering -----------------------------------------------------------------------------------------------
 
 
+def _preset_name(name: str) -> str:
+    if name != name.strip() or name.isdecimal() or name in ("next", "previous"):
+        raise ValueError(f"{name!r} may not be a name, since presets are called by number, next and previous, too")
+    return name
+
+
+PresetName: TypeAlias = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_preset_name)]
+
+
+class Preset(Section):
+    """A named set-up of the prompt, applied at one stroke; what is not set stays as it is."""
+
+    name: PresetName
+    prompt: Text
+    strength: Annotated[float, Field(gt=0, le=1)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    style: str | None = Field(None, description="a name among model.styles; '' for none")
+    bank: Literal["keep", "reset"] = Field("keep", description="the banks that can be brought back are scenes'")
+
+
 class SceneRule(Section):
     """What happens when a scene of OBS goes on air; what is not set stays as it is."""
 
     scene: Text = Field(description="its name in OBS, or a glob such as 'Game *'")
+    preset: PresetName | None = Field(None, description="a name among presets; what is set here wins over it")
     prompt: Text | None = None
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
@@ -312,18 +333,30 @@ class Settings(Section):
     model: ModelSettings = ModelSettings()
     translator: TranslatorSettings = TranslatorSettings()
     publish: PublishSettings = PublishSettings()
+    presets: tuple[Preset, ...] = ()
     obs: ObsSettings = ObsSettings()
     control: ControlSettings = ControlSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")
-    def _rules_fit(self) -> Settings:
+    def _parts_fit(self) -> Settings:
         if self.obs.required and not self.obs.enabled:
             raise ValueError("obs.required is true, so obs.enabled has to be true as well")
+        names = [preset.name for preset in self.presets]
+        looks: list[tuple[str, Preset | SceneRule]] = []
+        for number, preset in enumerate(self.presets):
+            if preset.name in names[:number]:
+                raise ValueError(f"presets.{number}.name {preset.name!r} is given twice")
+            looks.append((f"presets.{number}", preset))
         for number, rule in enumerate(self.obs.rules):
-            if rule.style and rule.style not in self.model.styles:
+            if rule.preset is not None and rule.preset not in names:
+                known = ", ".join(names) or "none"
+                raise ValueError(f"obs.rules.{number}.preset {rule.preset!r} is not among presets: {known}")
+            looks.append((f"obs.rules.{number}", rule))
+        for where, look in looks:
+            if look.style and look.style not in self.model.styles:
                 known = ", ".join(self.model.styles) or "none"
-                raise ValueError(f"obs.rules.{number}.style {rule.style!r} is not among model.styles: {known}")
-            if rule.strength is not None:
-                check_steps(rule.strength, self.translator.steps)
+                raise ValueError(f"{where}.style {look.style!r} is not among model.styles: {known}")
+            if look.strength is not None:
+                check_steps(look.strength, self.translator.steps)
         return self

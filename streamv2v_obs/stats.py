@@ -158,4 +158,5 @@ class ServiceStatus:
     engine_restarts: int = 0
     failure: str = ""
     obs: ObsStatus = field(default_factory=ObsStatus)
+    preset: str | None = None
     notices: tuple[str, ...] = ()

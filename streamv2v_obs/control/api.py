@@ -22,7 +22,9 @@ from streamv2v_obs.control.bodies import BankBody, Body, PromptBody, SwitchBody,
 from streamv2v_obs.control.guard import Guard, refusal
 from streamv2v_obs.control.pages import pages
 from streamv2v_obs.control.pictures import Pictures, Viewers
+from streamv2v_obs.control.preset_routes import preset_routes
 from streamv2v_obs.errors import ConfigError, StreamV2VError
+from streamv2v_obs.presets import Presets
 from streamv2v_obs.settings import Settings, check_steps
 from streamv2v_obs.stats import ServiceStatus
 
@@ -36,6 +38,8 @@ class ServiceLike(Protocol):
 
     @property
     def settings(self) -> Settings: ...
+    @property
+    def presets(self) -> Presets: ...
     @property
     def browser(self) -> Pictures: ...
     @property
@@ -73,6 +77,7 @@ class Api:
             Route("/v1/panic", self.panic, methods=["POST"]),
             Route("/v1/input", self.input, methods=["POST"]),
             Route("/v1/stop", self.stop, methods=["POST"]),
+            *preset_routes(self._service),
             *pages(),
         ]
 

@@ -110,6 +110,7 @@ def _enter(rules: Sequence[SceneRule], state: State, scene: str) -> Decision:
                 bank=rule.bank,
                 scene=scene,
                 save_as=save_as,
+                preset=rule.preset,
             )
         )
     elif save_as:  # a scene without a rule keeps everything, but the bank must be saved before it sees that scene

@@ -26,7 +26,9 @@ SETTINGS: dict[str, Any] = {
     "prompt_2": "a sepia photograph",
     "streamv2v_prompt_2": [{"key": "OBS_KEY_F9", "control": True}],
     "streamv2v_panic": [{"key": "OBS_KEY_F10"}],
+    "streamv2v_preset_2": [{"key": "OBS_KEY_F8", "control": True}],
 }
+PRESETS = "[{name: Water, prompt: a watercolor}, {name: Neon, prompt: neon lights}]"
 NOT_RUNNING = "streamv2v: the service is not running"
 
 
@@ -60,8 +62,9 @@ def hotkeys(obs: RealObs) -> list[str]:
 
 
 def test_hotkeys_and_real_keys_steer_the_service(obs: RealObs, tmp_path: Path) -> None:
-    assert len(hotkeys(obs)) == 7
-    with running_service(tmp_path, "capture.kind=pattern", "translator.prompt=a pencil sketch") as service:
+    assert len(hotkeys(obs)) == 18
+    given = ("capture.kind=pattern", "translator.prompt=a pencil sketch", f"presets={PRESETS}")
+    with running_service(tmp_path, *given) as service:
         service.until(lambda: service.engine().get("prompt") == "a pencil sketch", "the engine has loaded")
         service.until(lambda: "streamv2v: the service is at http" in obs.said, "the script finds the service")
 
@@ -69,6 +72,11 @@ def test_hotkeys_and_real_keys_steer_the_service(obs: RealObs, tmp_path: Path) -
         _until_prompt(service, "a blueprint")
         press(obs, "ctrl", "F9")
         _until_prompt(service, "a sepia photograph")
+        press(obs, "ctrl", "F8")
+        _until_prompt(service, "neon lights")
+        assert service.status()["preset"] == "Neon"
+        trigger(obs, "streamv2v_preset_next")
+        _until_prompt(service, "a watercolor")
         press(obs, "F10")
         service.until(lambda: service.status()["publish"]["panic"], "panic is on", 10)
         trigger(obs, "streamv2v_panic_off")
@@ -78,7 +86,7 @@ def test_hotkeys_and_real_keys_steer_the_service(obs: RealObs, tmp_path: Path) -
         obs.requests.call("CreateSceneCollection", {"sceneCollectionName": "Other"})
         service.until(lambda: hotkeys(obs) == [], "the script is unloaded", 10)
         obs.requests.call("SetCurrentSceneCollection", {"sceneCollectionName": "Test"})
-        service.until(lambda: len(hotkeys(obs)) == 7, "the script is loaded again", 10)
+        service.until(lambda: len(hotkeys(obs)) == 18, "the script is loaded again", 10)
         trigger(obs, "streamv2v_prompt_1")
         _until_prompt(service, "a blueprint")
         press(obs, "ctrl", "F9")

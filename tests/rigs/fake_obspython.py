@@ -90,6 +90,9 @@ class FakeObspython(ModuleType):
     def obs_property_list_add_string(self, shown: dict[str, Any], text: str, value: str) -> None:
         shown["kind"].append(value)
 
+    def obs_property_list_clear(self, shown: dict[str, Any]) -> None:
+        shown["kind"].clear()
+
     def obs_property_set_description(self, shown: dict[str, Any], text: str) -> None:
         shown["text"] = text
 

@@ -6,8 +6,9 @@ import threading
 from typing import Any
 
 from streamv2v_obs.commands import Change
+from streamv2v_obs.presets import Presets
 from streamv2v_obs.publish.browser import BrowserSink
-from streamv2v_obs.settings import ModelSettings, Settings
+from streamv2v_obs.settings import ModelSettings, Preset, Settings
 from streamv2v_obs.stats import EngineStatus, PublishStatus, ServiceStatus
 
 
@@ -15,7 +16,15 @@ class FakeService:
     """Remembers what it was told, and shows what it is given."""
 
     def __init__(self) -> None:
-        self.settings = Settings(model=ModelSettings.model_validate({"styles": {"ink": {"path": "ink.safetensors"}}}))
+        self.settings = Settings(
+            model=ModelSettings.model_validate({"styles": {"ink": {"path": "ink.safetensors"}}}),
+            presets=(
+                Preset(name="Comic", prompt="a comic book panel", strength=0.5, bank="reset"),
+                Preset(name="Ölbild", prompt="an oil painting"),
+                Preset(name="Ink", prompt="ink on paper", style="ink", seed=4),
+            ),
+        )
+        self.presets = Presets(self.settings.presets)
         self.browser = BrowserSink()
         self.input_view: BrowserSink | None = BrowserSink()
         self.told: list[Any] = []
@@ -24,9 +33,12 @@ class FakeService:
         self.engine = EngineStatus(scene="Chat", scenes_stored=("Chat", "Game"))
 
     def status(self) -> ServiceStatus:
-        return ServiceStatus("1", 2, 3.0, "http://here", publish=self.publish, engine=self.engine)
+        return ServiceStatus(
+            "1", 2, 3.0, "http://here", publish=self.publish, engine=self.engine, preset=self.presets.current
+        )
 
     def apply(self, change: Change) -> None:
+        self.presets.note(change)
         self.told.append(change)
 
     def set_bypass(self, on: bool) -> None:

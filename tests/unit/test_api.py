@@ -21,6 +21,7 @@ from streamv2v_obs.control.client import ServiceClient
 from streamv2v_obs.control.endpoint import InstanceLock, require_endpoint
 from streamv2v_obs.control.server import ControlServer
 from streamv2v_obs.errors import ConfigError, NotRunning
+from streamv2v_obs.presets import change_to
 from streamv2v_obs.settings import ControlSettings
 from streamv2v_obs.stats import ServiceStatus
 from tests.rigs.fake_service import FakeService
@@ -89,8 +90,8 @@ def picture(value: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.full((48, 64, 3), value, np.uint8)
 
 
-GETS = ["/v1/status", "/v1/link", "/v1/preview", "/v1/stream", "/v1/preview?view=input"]
-POSTS = ["/v1/prompt", "/v1/bank", "/v1/bypass", "/v1/panic", "/v1/input", "/v1/stop"]
+GETS = ["/v1/status", "/v1/presets", "/v1/link", "/v1/preview", "/v1/stream", "/v1/preview?view=input"]
+POSTS = ["/v1/prompt", "/v1/preset", "/v1/bank", "/v1/bypass", "/v1/panic", "/v1/input", "/v1/stop"]
 
 
 # --- who gets in ---------------------------------------------------------------------------------------------
@@ -293,6 +294,12 @@ def test_prompt(browser: httpx.Client, service: FakeService, body: dict[str, Any
         ("/v1/prompt", {}, "nothing to change; allowed: prompt"),
         ("/v1/prompt", {"bank": "keep"}, "nothing to change"),
         ("/v1/prompt", [], "no object; allowed keys: prompt"),
+        ("/v1/preset", {"name": "x"}, "preset = 'x': there is none of that name; allowed: Comic, Ölbild, Ink"),
+        ("/v1/preset", {"number": 0}, "preset = 0: there is none of that number"),
+        ("/v1/preset", {"number": 4}, "preset = 4: there is none of that number"),
+        ("/v1/preset", {"step": 2}, "step = 2: .* 1 or -1"),
+        ("/v1/preset", {"step": 1, "name": "Ink"}, "exactly one of name, number, step"),
+        ("/v1/preset", {}, "exactly one of name, number, step"),
         ("/v1/bank", {"policy": "drop"}, "policy = 'drop': .*'keep', 'reset' or 'restore'"),
         (
             "/v1/bank",
@@ -333,6 +340,31 @@ def test_bank(cli: httpx.Client, service: FakeService) -> None:
         Change(bank="restore", bank_of="Chat"),
         Change(bank="restore", bank_of="Game"),
     ]
+
+
+def test_presets(cli: httpx.Client, service: FakeService) -> None:
+    comic, oil, ink = (change_to(preset) for preset in service.presets.all)
+    found = cli.get("/v1/presets").json()
+    assert [preset["name"] for preset in found["presets"]] == ["Comic", "Ölbild", "Ink"]
+    assert found["presets"][0] == service.presets.all[0].model_dump()
+    assert found["current"] is None
+    acts: tuple[tuple[dict[str, Any], Change], ...] = (
+        ({"name": "Ölbild"}, oil),
+        ({"step": 1}, ink),
+        ({"step": 1}, comic),
+        ({"step": -1}, ink),
+        ({"number": 1}, comic),
+    )
+    for body, change in acts:
+        answer = cli.post("/v1/preset", json=body)
+        assert answer.json() == {"accepted": {"preset": change.preset}}
+        assert service.told.pop() == change
+        assert cli.get("/v1/presets").json()["current"] == cli.get("/v1/status").json()["preset"] == change.preset
+    cli.post("/v1/bank", json={"policy": "reset"})
+    assert cli.get("/v1/presets").json()["current"] == "Comic", "the bank is no part of the look"
+    cli.post("/v1/prompt", json={"seed": 3})
+    assert cli.get("/v1/presets").json()["current"] is None
+    assert cli.post("/v1/preset", json={"step": 1}).json()["accepted"]["preset"] == "Ölbild", "it goes on from there"
 
 
 def test_switches(cli: httpx.Client, service: FakeService) -> None:

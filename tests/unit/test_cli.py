@@ -13,7 +13,7 @@ from streamv2v_obs import __version__
 from streamv2v_obs.config import load_settings
 from tests.rigs.cli import Cli
 
-COMMANDS = ["run", "start", "stop", "logs", "status", "prompt", "bank", "bypass", "panic", "open"]
+COMMANDS = ["run", "start", "stop", "logs", "status", "prompt", "preset", "bank", "bypass", "panic", "open"]
 COMMANDS += ["translate", "download", "doctor", "models", "sources", "cameras", "config"]
 
 

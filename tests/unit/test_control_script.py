@@ -20,6 +20,7 @@ import pytest
 from streamv2v_obs.commands import Change
 from streamv2v_obs.control.endpoint import APP, InstanceLock
 from streamv2v_obs.control.server import ControlServer
+from streamv2v_obs.presets import change_to
 from streamv2v_obs.settings import ControlSettings
 from streamv2v_obs.stats import EngineStatus, PublishStatus
 from tests.rigs.fake_obspython import FakeObspython, loaded_script
@@ -107,7 +108,8 @@ def told(service: FakeService, *expected: object) -> None:
 
 
 def test_buttons_and_hotkeys_reach_the_service(script: Running, service: FakeService) -> None:
-    script.load(prompt="a watercolor", prompt_1="a blueprint", prompt_3="neon lights", bank="reset")
+    script.load(prompt="a watercolor", prompt_1="a blueprint", prompt_3="neon lights", bank="reset", preset="Ink")
+    comic, oil, ink = (change_to(preset) for preset in service.presets.all)
     acts: tuple[tuple[Callable[[], None], object], ...] = (
         (lambda: script.click("apply"), Change("a watercolor", bank="reset")),
         (lambda: script.press("streamv2v_prompt_1"), Change("a blueprint", bank="reset")),
@@ -122,6 +124,12 @@ def test_buttons_and_hotkeys_reach_the_service(script: Running, service: FakeSer
         (lambda: script.click("bypass_off"), ("bypass", False)),
         (lambda: script.press("streamv2v_bypass_off"), ("bypass", False)),
         (lambda: script.set(strength=0.55), Change(strength=0.55)),
+        (lambda: script.click("preset_apply"), ink),
+        (lambda: script.press("streamv2v_preset_next"), comic),
+        (lambda: script.click("preset_next"), oil),
+        (lambda: script.press("streamv2v_preset_3"), ink),
+        (lambda: script.click("preset_previous"), oil),
+        (lambda: script.press("streamv2v_preset_previous"), comic),
     )
     for act, expected in acts:
         service.told.clear()
@@ -130,6 +138,29 @@ def test_buttons_and_hotkeys_reach_the_service(script: Running, service: FakeSer
     assert not [name for name in script.obs.hotkeys if "bypass_on" in name]
     script.click("stop")
     assert service.stopped.wait(5)
+
+
+def test_the_list_of_presets_is_the_services(script: Running, service: FakeService) -> None:
+    script.load(preset="One of another service")
+    assert script.form["preset"]["kind"] == ["", "One of another service"]
+    until(lambda: "on air" in script.status(), script.status)
+    assert script.form["preset"]["kind"] == ["", "Comic", "Ölbild", "Ink", "One of another service"]
+    script.click("preset_apply")
+    until(lambda: "there is none of that name; allowed: Comic, Ölbild, Ink" in script.status(), script.status)
+    script.press("streamv2v_preset_9")
+    until(lambda: "there is none of that number" in script.status(), script.status)
+    script.set(preset="")
+    script.click("preset_apply")
+    assert "no preset is chosen" in script.status()
+    assert service.told == []
+
+
+def test_two_presses_of_next_are_two_steps(script: Running, service: FakeService) -> None:
+    script.load()
+    for _ in range(5):
+        script.press("streamv2v_preset_next")
+    told(service, *(change_to(service.presets.all[number % 3]) for number in range(5)))
+    until(lambda: "preset Ölbild" in script.status(), script.status)
 
 
 def test_loading_and_other_settings_send_nothing(script: Running, service: FakeService) -> None:
@@ -376,7 +407,7 @@ def test_keys_are_kept(script: Running) -> None:
     saved: dict[str, Any] = {}
     script.module.script_save(saved)
     assert saved["streamv2v_panic"] == keys
-    assert len(saved) == 7
+    assert len(saved) == 18
 
 
 def test_nothing_runs_on_the_graphics_thread(script: Running) -> None:

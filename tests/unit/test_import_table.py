@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "streamv2v_obs"
-LEAVES = {"errors", "frames", "mailbox", "settings", "commands", "stats", "config", "shape"}
+LEAVES = {"errors", "frames", "mailbox", "settings", "commands", "presets", "stats", "config", "shape"}
 
 # part -> (parts of ours, third-party packages); what is not listed is forbidden.
 TABLE: dict[str, tuple[set[str], set[str]]] = {
@@ -22,6 +22,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "shape": ({"frames"}, {"cv2", "numpy"}),
     "settings": (set(), {"pydantic"}),
     "commands": ({"settings"}, set()),
+    "presets": ({"commands", "errors", "settings"}, set()),
     "stats": (set(), set()),
     "config": ({"errors", "settings"}, {"pydantic", "pydantic_core", "yaml", "platformdirs"}),
     "translator": (
@@ -39,7 +40,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     ),
     "obs": ({"errors", "settings", "commands", "stats", "frames"}, {"obsws_python", "websocket"}),
     "control": (
-        {"errors", "frames", "settings", "commands", "stats", "publish.browser"},
+        {"errors", "frames", "settings", "commands", "presets", "stats", "publish.browser"},
         {"starlette", "uvicorn", "pydantic", "platformdirs", "filelock", "httpx", "anyio"},
     ),
     "engine": (LEAVES | {"capture", "translator", "publish.recording"}, {"numpy"}),

@@ -1,0 +1,62 @@
+"""The presets over HTTP: what there is, and another one in force."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal, Protocol
+
+from pydantic import Field
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from streamv2v_obs.commands import Change
+from streamv2v_obs.control.bodies import Body, read_body
+from streamv2v_obs.presets import Presets
+
+log = logging.getLogger(__name__)
+
+
+class ServiceWithPresets(Protocol):
+    """What these routes need of the service."""
+
+    @property
+    def presets(self) -> Presets: ...
+    def apply(self, change: Change) -> None: ...
+
+
+class PresetBody(Body):
+    """Which preset, said in one of three ways."""
+
+    name: str | None = Field(None, max_length=100)
+    number: int | None = None
+    step: Literal[1, -1] | None = None
+
+
+def preset_routes(service: ServiceWithPresets) -> list[BaseRoute]:
+    """``GET /v1/presets`` and ``POST /v1/preset``."""
+
+    async def presets(request: Request) -> Response:
+        """All of them, in order, and the name of the one in force."""
+        found = [preset.model_dump() for preset in service.presets.all]
+        return JSONResponse({"presets": found, "current": service.presets.current})
+
+    async def preset(request: Request) -> Response:
+        """Put one in force, by its name, its number (from 1) or a step from the last one."""
+        body = await read_body(request, PresetBody)
+        match body.model_dump(exclude_none=True):
+            case {"name": str(name), **others} if not others:
+                change = service.presets.named(name)
+            case {"number": int(number), **others} if not others:
+                change = service.presets.numbered(number)
+            case {"step": int(step), **others} if not others:
+                change = service.presets.stepped(step)
+            case _:
+                raise HTTPException(422, "allowed: exactly one of name, number, step")
+        log.info("preset %r", change.preset)
+        await run_in_threadpool(service.apply, change)
+        return JSONResponse({"accepted": {"preset": change.preset}})
+
+    return [Route("/v1/presets", presets, methods=["GET"]), Route("/v1/preset", preset, methods=["POST"])]
