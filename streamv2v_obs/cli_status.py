@@ -61,6 +61,8 @@ def status_table(status: Mapping[str, Any]) -> Table:
         row("failure", Text(status["failure"], style="red"))
     scene = f", scene {obs['scene']}" if obs["scene"] else ""
     row("OBS", f"{obs['state']}{scene} {obs['version']} {obs['detail']}".rstrip())
+    if obs["note"]:
+        row("  note", Text(obs["note"], style="yellow"))
     for notice in status["notices"]:
         row("notice", notice)
     uptime = status["uptime_s"]

@@ -25,6 +25,13 @@ class Presets:
         with self._lock:
             return self.all[self._last].name if self._last is not None and self._in_force else None
 
+    def called(self, which: str | int) -> Change:
+        """What is meant by a name, a number from 1, ``next`` or ``previous``; ConfigError if there is no such."""
+        if isinstance(which, int) or which.isdecimal():
+            return self.numbered(int(which))
+        steps = {"next": 1, "previous": -1}
+        return self.stepped(steps[which]) if which in steps else self.named(which)
+
     def named(self, name: str) -> Change:
         """What the preset of this name changes; ConfigError if there is none."""
         for preset in self.all:

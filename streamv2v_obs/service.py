@@ -15,7 +15,7 @@ from streamv2v_obs.engine.process import EngineProcess
 from streamv2v_obs.engine.slot import FrameSlot
 from streamv2v_obs.errors import ObsRefused, ObsUnreachable, StreamV2VError
 from streamv2v_obs.obs.listener import ObsListener
-from streamv2v_obs.presets import Presets, fill_in
+from streamv2v_obs.presets import Presets
 from streamv2v_obs.publish.browser import BrowserSink
 from streamv2v_obs.publish.outputs import open_sinks
 from streamv2v_obs.publish.publisher import Publisher
@@ -68,9 +68,7 @@ class Service:
         self._publisher = Publisher(settings.publish, self._output, outputs)
         spec = EngineSpec(settings, self._output.name, self._view.name, self._output.capacity)
         self._engine = EngineProcess(spec, self._give_up, self._publisher.say)
-        rules = fill_in(settings.obs.rules, settings.presets)
-        led_by = settings.obs.model_copy(update={"rules": rules})
-        self._obs = ObsListener(led_by, self.apply, self.set_bypass) if settings.obs.enabled else None
+        self._obs = ObsListener(settings, self) if settings.obs.enabled else None
         self._viewing = threading.Thread(target=self._show_input, name="input-view", daemon=True)
 
     @property

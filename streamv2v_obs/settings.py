@@ -311,6 +311,10 @@ class ObsSettings(Section):
     password: Secret = SecretStr("")
     timeout_s: Annotated[float, Field(ge=0.5, le=60)] = 3
     rules: tuple[SceneRule, ...] = ()
+    custom_events: bool = Field(True, description='other clients of OBS may steer by {"streamv2v": {..}}')
+    bypass_by_event: bool = Field(False, description="they may switch bypass on, too; off they always may")
+    preset_items: bool = Field(False, description="an item named like a preset, switched on in the program scene")
+    preset_filters: bool = Field(False, description="a filter named like a preset, switched on")
 
 
 class ControlSettings(Section):
@@ -354,9 +358,16 @@ class Settings(Section):
                 raise ValueError(f"obs.rules.{number}.preset {rule.preset!r} is not among presets: {known}")
             looks.append((f"obs.rules.{number}", rule))
         for where, look in looks:
-            if look.style and look.style not in self.model.styles:
-                known = ", ".join(self.model.styles) or "none"
-                raise ValueError(f"{where}.style {look.style!r} is not among model.styles: {known}")
-            if look.strength is not None:
-                check_steps(look.strength, self.translator.steps)
+            try:
+                self.check_look(look.strength, look.style)
+            except ValueError as error:
+                raise ValueError(f"{where}.{error}") from None
         return self
+
+    def check_look(self, strength: float | None, style: str | None) -> None:
+        """Raise ValueError for a strength or a style that cannot be had with these settings."""
+        if style and style not in self.model.styles:
+            allowed = ", ".join([*self.model.styles, "'' for none"])
+            raise ValueError(f"style = {style!r}: not among model.styles; allowed: {allowed}")
+        if strength is not None:
+            check_steps(strength, self.translator.steps)

@@ -141,6 +141,8 @@ class ObsStatus:
     scene: str | None = None
     rule: str | None = None
     connects: int = 0
+    note: str = ""
+    """What is asked for in OBS, or of it, and cannot be done; empty once it can."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from streamv2v_obs.control.pictures import Pictures, Viewers
 from streamv2v_obs.control.preset_routes import preset_routes
 from streamv2v_obs.errors import ConfigError, StreamV2VError
 from streamv2v_obs.presets import Presets
-from streamv2v_obs.settings import Settings, check_steps
+from streamv2v_obs.settings import Settings
 from streamv2v_obs.stats import ServiceStatus
 
 log = logging.getLogger(__name__)
@@ -143,17 +143,10 @@ class Api:
         body = await read_body(request, PromptBody)
         if body == PromptBody():
             raise HTTPException(422, f"nothing to change; allowed: {', '.join(PromptBody.model_fields)}")
-        settings = self._service.settings
-        if body.strength is not None:
-            try:
-                check_steps(body.strength, settings.translator.steps)
-            except ValueError as error:
-                raise HTTPException(422, str(error)) from None
-        if body.style and body.style not in settings.model.styles:
-            known = ", ".join(settings.model.styles) or "none"
-            raise HTTPException(
-                422, f"style = {body.style!r}: not among model.styles; allowed: {known}, or '' for none"
-            )
+        try:
+            self._service.settings.check_look(body.strength, body.style)
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from None
         scene = await self._stored_scene(None) if body.bank == "restore" else None
         change = Change(body.prompt, body.strength, body.seed, body.style, body.bank, bank_of=scene)
         return await self._do(self._service.apply, change, body)

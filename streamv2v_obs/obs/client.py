@@ -37,7 +37,16 @@ _RPC_VERSION = 1
 _EVENT, _REQUEST, _RESPONSE = 5, 6, 7  # opcodes
 _CLOSE = 8  # opcode of a websocket frame
 _NOT_READY = 207  # status of a request
-_SUBSCRIPTIONS = Subs.GENERAL | Subs.CONFIG | Subs.SCENES | Subs.INPUTS | Subs.TRANSITIONS | Subs.UI
+_SUBSCRIPTIONS = (
+    Subs.GENERAL
+    | Subs.CONFIG
+    | Subs.SCENES
+    | Subs.INPUTS
+    | Subs.TRANSITIONS
+    | Subs.UI
+    | Subs.SCENEITEMS
+    | Subs.FILTERS
+)
 _WHERE = "in OBS: Tools > WebSocket Server Settings"
 _REFUSALS = {
     4009: f"wrong password; set obs.password to the one shown {_WHERE} > Show Connect Info",
@@ -174,6 +183,17 @@ class _Connection:
         raise error
 
 
+@contextmanager
+def no_is_an_answer() -> Iterator[None]:
+    """Go on after a request that OBS says no to; a connection that is lost is still raised."""
+    try:
+        yield
+    except (ObsUnreachable, ObsRefused):
+        raise
+    except ObsError as error:
+        log.debug("%s", error)
+
+
 class Requests:
     """Asks OBS and waits for the answer. For one thread; ``close`` may come from any."""
 
@@ -225,6 +245,19 @@ class Requests:
     def program_scene(self) -> str:
         """The name of the scene that is on air; while a transition runs, mostly of the one it leads to."""
         return self._text("GetCurrentProgramScene", "currentProgramSceneName")
+
+    def shown_items(self, scene: str) -> dict[int, str]:
+        """The items that are switched on in ``scene``, the topmost first: their numbers and sources' names."""
+        items = self.call("GetSceneItemList", {"sceneName": scene}).get("sceneItems") or []
+        try:
+            items = sorted((item for item in items if item["sceneItemEnabled"]), key=lambda i: -i["sceneItemIndex"])
+            return {int(item["sceneItemId"]): str(item["sourceName"]) for item in items}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ObsError(f"OBS gave items of {scene!r} that are none: {error!r}") from error
+
+    def broadcast(self, data: Mapping[str, Any]) -> None:
+        """Send ``data`` to all clients of OBS, ourselves included, as a custom event."""
+        self.call("BroadcastCustomEvent", {"eventData": data})
 
     def screenshot(self, source: str, width: int | None = None, quality: int = 90) -> bytes:
         """A JPEG of what a source or scene shows now, scaled to ``width`` pixels (none: its own size).

@@ -100,13 +100,31 @@ class InputRenamed:
 
 
 @dataclass(frozen=True)
+class ItemSwitched:
+    """An item of a scene was shown or hidden; OBS does not say which source it is."""
+
+    scene: str
+    item: int
+    on: bool
+
+
+@dataclass(frozen=True)
+class FilterSwitched:
+    """A filter was switched on or off."""
+
+    source: str
+    filter: str
+    on: bool
+
+
+@dataclass(frozen=True)
 class ExitStarted:
     """OBS is closing."""
 
 
 @dataclass(frozen=True)
 class CustomEvent:
-    """What another client of OBS sent to all (BroadcastCustomEvent); no rule reads it yet."""
+    """What a client of OBS sent to all (BroadcastCustomEvent), ourselves included; see ``wishes``."""
 
     data: Mapping[str, Any]
 
@@ -147,6 +165,8 @@ Event: TypeAlias = (
     | InputCreated
     | InputRemoved
     | InputRenamed
+    | ItemSwitched
+    | FilterSwitched
     | ExitStarted
     | CustomEvent
     | Connected
@@ -159,6 +179,13 @@ def _text(data: Mapping[str, Any], key: str) -> str:
     value = data[key]
     if not isinstance(value, str):
         raise TypeError(f"{key} is not a text")
+    return value
+
+
+def _number(data: Mapping[str, Any], key: str) -> int:
+    value = data[key]
+    if not isinstance(value, int):
+        raise TypeError(f"{key} is not a number")
     return value
 
 
@@ -182,6 +209,12 @@ _READ: dict[str, Callable[[Mapping[str, Any]], Event]] = {
     "InputCreated": lambda d: InputCreated(_text(d, "inputName")),
     "InputRemoved": lambda d: InputRemoved(_text(d, "inputName")),
     "InputNameChanged": lambda d: InputRenamed(_text(d, "oldInputName"), _text(d, "inputName")),
+    "SceneItemEnableStateChanged": lambda d: ItemSwitched(
+        _text(d, "sceneName"), _number(d, "sceneItemId"), _flag(d, "sceneItemEnabled")
+    ),
+    "SourceFilterEnableStateChanged": lambda d: FilterSwitched(
+        _text(d, "sourceName"), _text(d, "filterName"), _flag(d, "filterEnabled")
+    ),
     "ExitStarted": lambda d: ExitStarted(),
     "CustomEvent": lambda d: CustomEvent(dict(d)),
 }

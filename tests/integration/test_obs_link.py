@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import closing
 from itertools import pairwise
 
 import cv2
@@ -16,10 +15,10 @@ import pytest
 from streamv2v_obs.commands import Change
 from streamv2v_obs.errors import ObsError, ObsRefused, ObsUnreachable
 from streamv2v_obs.obs.client import open_requests
-from streamv2v_obs.obs.listener import ObsListener
-from streamv2v_obs.settings import BankPolicy, ObsSettings, SceneRule
+from streamv2v_obs.settings import BankPolicy, SceneRule
 from tests.conftest import Require
 from tests.rigs.obs import SCENES, RealObs, obs_obstacle, real_obs
+from tests.rigs.obs_listener import listening, settle
 
 pytestmark = pytest.mark.obs
 
@@ -40,55 +39,6 @@ def obs(running: RealObs) -> RealObs:
     running.scene("A")
     settle(running)
     return running
-
-
-@dataclass
-class Heard:
-    """A listener and what it had done."""
-
-    listener: ObsListener
-    changes: list[Change] = field(default_factory=list)
-    bypasses: list[bool] = field(default_factory=list)
-
-    def until(self, reached: Callable[[], bool], within_s: float = 5.0) -> None:
-        until = time.monotonic() + within_s
-        while not reached():
-            assert time.monotonic() < until, f"{self.listener.status()}, {self.changes}"
-            time.sleep(0.005)
-
-    def until_connected(self, times: int = 1, within_s: float = 10.0) -> None:
-        def connected() -> bool:
-            status = self.listener.status()
-            return status.state == "connected" and status.connects >= times
-
-        self.until(connected, within_s)
-
-    def until_changed(self, scene: str) -> Change:
-        self.until(lambda: bool(self.changes) and self.changes[-1].scene == scene)
-        return self.changes[-1]
-
-
-@contextmanager
-def listening(settings: ObsSettings) -> Iterator[Heard]:
-    """A listener that is asked to end with the block, and has to within 2 s whatever OBS does."""
-    changes: list[Change] = []
-    bypasses: list[bool] = []
-    heard = Heard(ObsListener(settings, changes.append, bypasses.append), changes, bypasses)
-    heard.listener.start()
-    try:
-        yield heard
-    finally:
-        began_at = time.monotonic()
-        heard.listener.stop()
-        heard.listener.join(10)
-        assert time.monotonic() - began_at < 2.0
-        assert heard.listener.status().state in ("off", "refused")
-
-
-def settle(obs: RealObs, quiet_s: float = 0.15) -> None:
-    """Give what OBS still has to say the time to be said."""
-    obs.requests.version()
-    time.sleep(quiet_s)
 
 
 def test_the_present_scene_is_applied_on_connecting(obs: RealObs) -> None:

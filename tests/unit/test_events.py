@@ -30,6 +30,16 @@ TOLD: list[tuple[str, dict[str, Any], Event]] = [
     ("InputCreated", {"inputName": "Cam", "inputKind": "v4l2_input"}, events.InputCreated("Cam")),
     ("InputRemoved", {"inputName": "Cam"}, events.InputRemoved("Cam")),
     ("InputNameChanged", {"oldInputName": "Cam", "inputName": "C"}, events.InputRenamed("Cam", "C")),
+    (
+        "SceneItemEnableStateChanged",
+        {"sceneName": "A", "sceneItemId": 3, "sceneItemEnabled": True},
+        events.ItemSwitched("A", 3, True),
+    ),
+    (
+        "SourceFilterEnableStateChanged",
+        {"sourceName": "Cam", "filterName": "Comic", "filterEnabled": False},
+        events.FilterSwitched("Cam", "Comic", False),
+    ),
     ("ExitStarted", {}, events.ExitStarted()),
     ("CustomEvent", {"any": ["thing"]}, events.CustomEvent({"any": ["thing"]})),
 ]

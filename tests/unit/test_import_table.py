@@ -38,7 +38,10 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         {"errors", "frames", "mailbox", "settings", "stats", "shape", "engine.slot"},
         {"pyvirtualcam", "av", "cv2", "numpy", "anyio"},
     ),
-    "obs": ({"errors", "settings", "commands", "stats", "frames"}, {"obsws_python", "websocket"}),
+    "obs": (
+        {"errors", "settings", "commands", "presets", "stats", "frames"},
+        {"obsws_python", "websocket", "pydantic"},
+    ),
     "control": (
         {"errors", "frames", "settings", "commands", "presets", "stats", "publish.browser"},
         {"starlette", "uvicorn", "pydantic", "platformdirs", "filelock", "httpx", "anyio"},

@@ -57,6 +57,8 @@ OTHERS: list[Event] = [
     events.InputCreated("Cam"),
     events.InputRemoved("Cam"),
     events.InputRenamed("Cam", "C"),
+    events.ItemSwitched("keep", 1, True),
+    events.FilterSwitched("Cam", "reset", True),
     events.ExitStarted(),
     events.CustomEvent({"prompt": "x"}),
 ]

@@ -1,0 +1,154 @@
+"""What is asked for from inside a real OBS: custom events, items and filters named like presets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from streamv2v_obs.commands import Change
+from streamv2v_obs.obs.client import Events, open_events
+from streamv2v_obs.presets import change_to
+from streamv2v_obs.settings import Preset, SceneRule
+from tests.conftest import Require
+from tests.rigs.obs import RealObs, obs_obstacle, real_obs
+from tests.rigs.obs_listener import listening, settle
+
+pytestmark = pytest.mark.obs
+
+COMIC = Preset(name="Comic", prompt="a comic", strength=0.5)
+OIL = Preset(name="Oil", prompt="oil", bank="reset")
+PRESETS = (COMIC, OIL)
+
+
+@pytest.fixture(scope="module")
+def running(require: Require) -> Iterator[RealObs]:
+    obstacle = obs_obstacle()
+    require("obs", not obstacle, obstacle)
+    with real_obs() as obs:
+        yield obs
+
+
+@pytest.fixture
+def obs(running: RealObs) -> RealObs:
+    running.scene("A")
+    settle(running)
+    return running
+
+
+def send(obs: RealObs, data: Any) -> None:
+    obs.requests.broadcast({"streamv2v": data})
+
+
+def read_refusal(events: Events, within_s: float = 10.0) -> dict[str, Any]:
+    until = time.monotonic() + within_s
+    while time.monotonic() < until:
+        message = events.read(0.5)
+        data = (message or {}).get("eventData") or {}
+        if "streamv2v_refused" in data:
+            return dict(data["streamv2v_refused"])
+    raise AssertionError("no refusal came")
+
+
+def test_custom_events_steer_and_what_cannot_be_done_is_told_to_all(obs: RealObs) -> None:
+    with listening(obs.settings(SceneRule(scene="A", prompt="a")), PRESETS) as heard:
+        heard.until_connected()
+        with closing(open_events(obs.settings())) as others:
+            send(obs, {"prompt": "a lake", "seed": 4})
+            heard.until(lambda: Change(prompt="a lake", seed=4) in heard.changes)
+            send(obs, {"preset": "next"})
+            send(obs, {"preset": "next"})
+            heard.until(lambda: heard.changes[-2:] == [change_to(COMIC), change_to(OIL)])
+            send(obs, {"panic": True})
+            send(obs, {"panic": False, "bypass": False})
+            heard.until(lambda: (heard.panics, heard.bypasses) == ([True, False], [False]))
+
+            changes = list(heard.changes)
+            send(obs, {"prompt": "p", "bypass": True})
+            refusal = read_refusal(others)
+            assert "obs.bypass_by_event" in refusal["error"]
+            assert refusal["asked"] == {"prompt": "p", "bypass": True}
+            send(obs, {"prompt": "x" * 5000})
+            refusal = read_refusal(others)
+            assert "at most 1000" in refusal["error"]
+            assert "asked" not in refusal, "what is that long is not sent back"
+            heard.until(lambda: "at most 1000" in heard.listener.status().note)
+            settle(obs)
+            assert heard.changes == changes, "all of it or nothing"
+            assert heard.bypasses == [False]
+            # Neither the refusals nor anybody's answer to them came back as an order.
+            obs.requests.broadcast({"streamv2v_refused": refusal, "streamv2v": {"prompt": "an echo"}})
+            obs.requests.broadcast({"another": {"prompt": "not for us"}})
+            send(obs, {"strength": 0.6})
+            heard.until(lambda: heard.changes[-1] == Change(strength=0.6))
+            assert heard.changes == [*changes, Change(strength=0.6)]
+            heard.until(lambda: heard.listener.status().note == "")
+
+
+def test_custom_events_may_be_switched_off(obs: RealObs) -> None:
+    settings = obs.settings().model_copy(update={"custom_events": False})
+    with listening(settings, PRESETS) as heard:
+        heard.until_connected()
+        send(obs, {"prompt": "a lake"})
+        settle(obs)
+        assert heard.changes == []
+        assert heard.listener.status().connects == 1
+
+
+def test_an_item_named_like_a_preset_calls_it(obs: RealObs) -> None:
+    items: dict[tuple[str, str], int] = {}
+    for scene, name in (("A", "Oil"), ("A", "Comic"), ("B", "Comic")):
+        # The same source in two scenes is two items, as users have it.
+        if (scene, name) == ("B", "Comic"):
+            created = obs.requests.call("CreateSceneItem", {"sceneName": scene, "sourceName": name})
+        else:
+            colour = {"sceneName": scene, "inputName": name, "inputKind": "color_source_v3", "sceneItemEnabled": False}
+            created = obs.requests.call("CreateInput", colour)
+        items[scene, name] = created["sceneItemId"]
+
+    def switch(scene: str, name: str, on: bool) -> None:
+        asked = {"sceneName": scene, "sceneItemId": items[scene, name], "sceneItemEnabled": on}
+        obs.requests.call("SetSceneItemEnabled", asked)
+
+    switch("B", "Comic", False)
+    settings = obs.settings(SceneRule(scene="B", prompt="b")).model_copy(update={"preset_items": True})
+    try:
+        with listening(settings, PRESETS) as heard:
+            heard.until_connected()
+            settle(obs)
+            assert heard.changes == [], "none of them is on"
+            switch("A", "Oil", True)
+            heard.until(lambda: heard.changes == [change_to(OIL)])
+            switch("A", "Comic", True)
+            heard.until(lambda: heard.changes[1:] == [change_to(COMIC)])
+            switch("A", "Comic", False)
+            switch("B", "Comic", True)
+            settle(obs)
+            assert len(heard.changes) == 2, "off is no call, nor is what happens in a scene that is not on air"
+            obs.scene("B")
+            heard.until(lambda: heard.changes[2:] == [Change(prompt="b", scene="B"), change_to(COMIC)])
+            obs.scene("C")
+            heard.until(lambda: heard.listener.status().scene == "C")
+            obs.scene("A")
+            heard.until(lambda: heard.changes[4:] == [change_to(OIL)])
+    finally:
+        for name in ("Oil", "Comic"):
+            obs.requests.call("RemoveInput", {"inputName": name})
+
+
+def test_a_filter_named_like_a_preset_calls_it(obs: RealObs) -> None:
+    source = {"sourceName": "A colour", "filterName": "Comic"}
+    obs.requests.call("CreateSourceFilter", source | {"filterKind": "color_filter_v2"})
+    try:
+        with listening(obs.settings().model_copy(update={"preset_filters": True}), PRESETS) as heard:
+            heard.until_connected()
+            for on in (False, True):
+                obs.requests.call("SetSourceFilterEnabled", source | {"filterEnabled": on})
+            heard.until(lambda: bool(heard.changes))
+            settle(obs)
+            assert heard.changes == [change_to(COMIC)]
+    finally:
+        obs.requests.call("RemoveSourceFilter", source)
