@@ -311,6 +311,7 @@ class ObsSettings(Section):
     password: Secret = SecretStr("")
     timeout_s: Annotated[float, Field(ge=0.5, le=60)] = 3
     rules: tuple[SceneRule, ...] = ()
+    prompt_text: Text | None = Field(None, description="a text source in OBS; what it says is the prompt")
     custom_events: bool = Field(True, description='other clients of OBS may steer by {"streamv2v": {..}}')
     bypass_by_event: bool = Field(False, description="they may switch bypass on, too; off they always may")
     preset_items: bool = Field(False, description="an item named like a preset, switched on in the program scene")

@@ -7,6 +7,7 @@ import binascii
 import itertools
 import json
 import logging
+import re
 import socket
 import threading
 import time
@@ -61,6 +62,11 @@ class ObsVersion:
 
     obs: str
     websocket: str
+
+    def at_least(self, *wanted: int) -> bool:
+        """Whether its websocket is of this version or newer; False if it says none that can be read."""
+        found = re.match(r"(\d+)\.(\d+)", self.websocket)
+        return found is not None and tuple(map(int, found.groups())) >= wanted
 
     def __str__(self) -> str:
         return f"{self.obs} (websocket {self.websocket})"

@@ -100,6 +100,14 @@ class InputRenamed:
 
 
 @dataclass(frozen=True)
+class InputSettingsChanged:
+    """The settings of a source are these now; from websocket 5.4 on, and with every letter that is typed."""
+
+    name: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class ItemSwitched:
     """An item of a scene was shown or hidden; OBS does not say which source it is."""
 
@@ -165,6 +173,7 @@ Event: TypeAlias = (
     | InputCreated
     | InputRemoved
     | InputRenamed
+    | InputSettingsChanged
     | ItemSwitched
     | FilterSwitched
     | ExitStarted
@@ -209,6 +218,7 @@ _READ: dict[str, Callable[[Mapping[str, Any]], Event]] = {
     "InputCreated": lambda d: InputCreated(_text(d, "inputName")),
     "InputRemoved": lambda d: InputRemoved(_text(d, "inputName")),
     "InputNameChanged": lambda d: InputRenamed(_text(d, "oldInputName"), _text(d, "inputName")),
+    "InputSettingsChanged": lambda d: InputSettingsChanged(_text(d, "inputName"), dict(d["inputSettings"])),
     "SceneItemEnableStateChanged": lambda d: ItemSwitched(
         _text(d, "sceneName"), _number(d, "sceneItemId"), _flag(d, "sceneItemEnabled")
     ),

@@ -10,10 +10,13 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Literal, TypeAlias, TypeVar
 
+from streamv2v_obs.commands import Change
 from streamv2v_obs.errors import ObsError, ObsRefused, ObsUnreachable
+from streamv2v_obs.obs.chores import Chore, do_due
 from streamv2v_obs.obs.client import Events, Requests, open_events, open_requests
 from streamv2v_obs.obs.events import Connected, Disconnected, ExitStarted, parse
 from streamv2v_obs.obs.hearing import Hearing
+from streamv2v_obs.obs.prompt_text import PromptText
 from streamv2v_obs.obs.scenes import HEARTBEAT_S
 from streamv2v_obs.obs.wishes import Steered
 from streamv2v_obs.settings import Settings
@@ -51,6 +54,7 @@ class ObsListener:
         self._complaints: dict[str, str] = {}  # matter -> what cannot be done
         self._hearing = Hearing(settings, steered, self._complain)
         self._scenes = self._hearing.scenes
+        self._chores = _chores(settings, steered)
 
     def start(self) -> None:
         """Begin; once."""
@@ -111,6 +115,8 @@ class ObsListener:
                 self._scenes.take(Connected(scene, str(version)))
                 self._status = replace(self._status, version=str(version), connects=self._status.connects + 1)
                 self._tell_scene()
+                for chore in self._chores:
+                    chore.begin(version, time.monotonic())
                 self._become("connected", f"{self._settings.host}:{self._settings.port}, version {version}")
                 self._follow(requests, events)
         finally:
@@ -130,15 +136,23 @@ class ObsListener:
         while not self._stopping.is_set():
             self._hearing.look(requests)
             self._tell_scene()
-            message = events.read(max(self._scenes.ask_at - time.monotonic(), 0.0))
+            message = events.read(self._patience_s())
             event = parse(message) if message is not None else None
             if isinstance(event, ExitStarted):
                 # OBS waits some seconds for clients that stay.
                 raise ObsUnreachable("OBS was closed")
             if event is not None:
+                for chore in self._chores:
+                    chore.hear(event, time.monotonic())
                 self._hearing.hear(event, requests)
             if time.monotonic() >= self._scenes.ask_at:
                 self._scenes.ask(requests)
+            if not self._scenes.state.changing_collection:
+                do_due(self._chores, requests, time.monotonic(), self._complain)
+
+    def _patience_s(self) -> float:
+        dues = [] if self._scenes.state.changing_collection else [chore.due_at for chore in self._chores]
+        return max(min([self._scenes.ask_at, *dues]) - time.monotonic(), 0.0)
 
     def _tell_scene(self) -> None:
         state = self._scenes.state
@@ -160,3 +174,10 @@ class ObsListener:
         if state != self._told:
             self._told = state
             log.log(_LEVELS[state], "OBS: %s%s", state, f": {detail}" if detail else "")
+
+
+def _chores(settings: Settings, steered: Steered) -> tuple[Chore, ...]:
+    chores: list[Chore] = []
+    if settings.obs.prompt_text is not None:
+        chores.append(PromptText(settings.obs.prompt_text, lambda text: steered.apply(Change(prompt=text))))
+    return tuple(chores)

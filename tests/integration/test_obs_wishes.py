@@ -152,3 +152,28 @@ def test_a_filter_named_like_a_preset_calls_it(obs: RealObs) -> None:
             assert heard.changes == [change_to(COMIC)]
     finally:
         obs.requests.call("RemoveSourceFilter", source)
+
+
+def test_a_text_typed_letter_by_letter_is_one_prompt(obs: RealObs) -> None:
+    text = {"sceneName": "A", "inputName": "Words", "inputKind": "text_ft2_source_v2"}
+    settings = obs.settings(SceneRule(scene="A", prompt="a")).model_copy(update={"prompt_text": "Words"})
+
+    def say(words: str) -> None:
+        obs.requests.call("SetInputSettings", {"inputName": "Words", "inputSettings": {"text": words}})
+
+    with listening(settings) as heard:
+        heard.until_connected()
+        heard.until(lambda: "No source was found by the name of `Words`" in heard.listener.status().note)
+        obs.requests.call("CreateInput", text)
+        try:
+            heard.until(lambda: heard.listener.status().note == "", 15)
+            for end in range(1, 22):
+                say("a lake in autumn rain"[:end])
+                time.sleep(0.1)
+            heard.until(lambda: len(heard.changes) > 1)
+            say("a lake in autumn rain\n")
+            settle(obs, 2.5)
+            assert heard.changes == [Change(prompt="a", scene="A"), Change(prompt="a lake in autumn rain")]
+            assert heard.listener.status().connects == 1
+        finally:
+            obs.requests.call("RemoveInput", {"inputName": "Words"})

@@ -31,6 +31,11 @@ TOLD: list[tuple[str, dict[str, Any], Event]] = [
     ("InputRemoved", {"inputName": "Cam"}, events.InputRemoved("Cam")),
     ("InputNameChanged", {"oldInputName": "Cam", "inputName": "C"}, events.InputRenamed("Cam", "C")),
     (
+        "InputSettingsChanged",
+        {"inputName": "Words", "inputSettings": {"text": "a lake"}},
+        events.InputSettingsChanged("Words", {"text": "a lake"}),
+    ),
+    (
         "SceneItemEnableStateChanged",
         {"sceneName": "A", "sceneItemId": 3, "sceneItemEnabled": True},
         events.ItemSwitched("A", 3, True),

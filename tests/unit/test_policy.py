@@ -57,6 +57,7 @@ OTHERS: list[Event] = [
     events.InputCreated("Cam"),
     events.InputRemoved("Cam"),
     events.InputRenamed("Cam", "C"),
+    events.InputSettingsChanged("Cam", {"text": "reset"}),
     events.ItemSwitched("keep", 1, True),
     events.FilterSwitched("Cam", "reset", True),
     events.ExitStarted(),
