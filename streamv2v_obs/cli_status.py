@@ -30,6 +30,8 @@ def status_table(status: Mapping[str, Any]) -> Table:
     on_air = Text(f" {publish['state']} ", style=_COLOURS.get(publish["state"], ""))
     if publish["panic"]:
         on_air.append("  panic: slate until released")
+    if publish["slate"]:
+        on_air.append("  slate for as long as the scene is on air")
     if publish["bypass"]:
         on_air.append("  the captured picture itself may be shown")
     row("on air", on_air)

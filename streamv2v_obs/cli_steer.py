@@ -19,6 +19,7 @@ class Policy(str, Enum):
     keep = "keep"
     reset = "reset"
     restore = "restore"
+    fade = "fade"
 
 
 class Switch(str, Enum):
@@ -71,10 +72,12 @@ def prompt(
     seed: Annotated[int | None, typer.Option(help="Of the noise.")] = None,
     style: Annotated[str | None, typer.Option(help="A name among model.styles; '' for none.")] = None,
     bank: Annotated[Policy | None, typer.Option(help="What becomes of the feature bank.")] = None,
+    blend: Annotated[float | None, typer.Option(help="Seconds from the prompt before to this one.")] = None,
     as_json: Json = False,
 ) -> None:
     """Change prompt, strength, seed and style from the next frame on."""
-    body = {"prompt": text, "strength": strength, "seed": seed, "style": style, "bank": bank.value if bank else None}
+    body = {"prompt": text, "strength": strength, "seed": seed, "style": style, "blend_s": blend}
+    body["bank"] = bank.value if bank else None
     _post("/v1/prompt", body, "changed", as_json)
 
 
@@ -109,7 +112,9 @@ def preset(
 
 
 def bank(
-    policy: Annotated[Policy, typer.Argument(help="keep: leave it; reset: empty it; restore: a scene's own.")],
+    policy: Annotated[
+        Policy, typer.Argument(help="keep: leave it; reset: empty it; fade: within a second; restore: a scene's own.")
+    ],
     scene: Annotated[str | None, typer.Option(help="Whose bank is restored; none: the scene's on air.")] = None,
     as_json: Json = False,
 ) -> None:

@@ -15,7 +15,8 @@ class Change:
 
     ``scene`` names the OBS scene that this change brings in; ``bank: restore`` brings back the bank saved under
     that name, or under ``bank_of`` (or resets, if there is none). ``save_as`` saves the bank in force under that name
-    first. ``preset`` names the preset that this change brings in; '' for none.
+    first. ``blend_s`` is the time that the prompt takes to become another one, and a bank to fade. ``preset`` names
+    the preset that this change brings in; '' for none.
     """
 
     prompt: str | None = None
@@ -28,6 +29,8 @@ class Change:
     save_as: str | None = None
     source: CaptureSettings | None = None
     preset: str | None = None
+    steps: int | None = None
+    blend_s: float = 0.0
 
     def over(self, older: Change) -> Change:
         """This change laid over one that was never applied: one change with the effect of both.
@@ -36,12 +39,20 @@ class Change:
         keeps the bank keeps the one that ``older`` brings back.
         """
         newer = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None}
-        for name in ("bank", "bank_of", "save_as"):
+        for name in ("bank", "bank_of", "save_as", "blend_s"):
             newer.pop(name, None)
         save_as = older.save_as if older.scene is not None else (older.save_as or self.save_as)
         policy = older if self.bank == "keep" else self
         bank_of = policy.bank_of or policy.scene if policy.bank == "restore" else None
-        return replace(older, **newer, save_as=save_as, bank=policy.bank, bank_of=bank_of)
+        timed = older if self.prompt is None and self.bank == "keep" else self
+        return replace(older, **newer, save_as=save_as, bank=policy.bank, bank_of=bank_of, blend_s=timed.blend_s)
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Encode this prompt, which may be wanted soon; changes no picture."""
+
+    prompt: str
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,7 @@ class Stop:
     """End in order."""
 
 
-Command: TypeAlias = Change | Bypass | WatchInput | Stop
+Command: TypeAlias = Change | Prepare | Bypass | WatchInput | Stop
 
 
 class CommandBox:

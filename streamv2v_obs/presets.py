@@ -82,6 +82,7 @@ def change_to(preset: Preset) -> Change:
         seed=preset.seed,
         style=preset.style,
         bank=preset.bank,
+        blend_s=preset.blend_s,
         preset=preset.name,
     )
 

@@ -8,7 +8,7 @@ import threading
 import time
 
 from streamv2v_obs import __version__, errors
-from streamv2v_obs.commands import Bypass, Change, WatchInput
+from streamv2v_obs.commands import Bypass, Change, Prepare, WatchInput
 from streamv2v_obs.control.server import ControlServer
 from streamv2v_obs.engine.child import EngineSpec
 from streamv2v_obs.engine.process import EngineProcess
@@ -147,6 +147,17 @@ class Service:
         """The slate at once, latched until released."""
         log.warning("PANIC %s", "on: the slate is shown" if on else "released")
         self._publisher.set_panic(on)
+        if not on:
+            # Whoever releases it wants to see pictures; a scene of an OBS that is gone could keep them for ever.
+            self._publisher.set_slate(False)
+
+    def set_slate(self, on: bool) -> None:
+        """The slate for as long as a scene wants it; also ended by the release of a panic."""
+        self._publisher.set_slate(on)
+
+    def prepare(self, prompt: str) -> None:
+        """Encode ``prompt`` ahead of the change that may bring it."""
+        self._engine.post(Prepare(prompt))
 
     def watch_input(self, on: bool) -> None:
         """Fill ``input_view`` with what is captured, or stop doing so."""

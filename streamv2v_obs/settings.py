@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -38,7 +39,8 @@ Size: TypeAlias = Annotated[int, Field(ge=64, le=4096, multiple_of=2)]
 Fps: TypeAlias = Annotated[float, Field(ge=1, le=240)]
 Unit: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Text: TypeAlias = Annotated[str, Field(min_length=1, max_length=1000)]
-BankPolicy: TypeAlias = Literal["keep", "reset", "restore"]
+BankPolicy: TypeAlias = Literal["keep", "reset", "restore", "fade"]
+BlendTime: TypeAlias = Annotated[float, Field(ge=0, le=60)]
 
 
 # --- capture: frames in -------------------------------------------------------------------------------------
@@ -283,22 +285,32 @@ class Preset(Section):
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     style: str | None = Field(None, description="a name among model.styles; '' for none")
-    bank: Literal["keep", "reset"] = Field("keep", description="the banks that can be brought back are scenes'")
+    bank: Literal["keep", "reset", "fade"] = Field("keep", description="only scenes have banks to bring back")
+    blend_s: BlendTime = Field(0, description="time from the prompt before to this one, and for a bank to fade")
 
 
-class SceneRule(Section):
+class Rule(Section):
     """What happens when a scene of OBS goes on air; what is not set stays as it is."""
 
-    scene: Text = Field(description="its name in OBS, or a glob such as 'Game *'")
     preset: PresetName | None = Field(None, description="a name among presets; what is set here wins over it")
     prompt: Text | None = None
     strength: Annotated[float, Field(gt=0, le=1)] | None = None
+    steps: Annotated[int, Field(ge=1, le=8)] | None = Field(None, description="another number empties the bank")
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     style: str | None = Field(None, description="a name among model.styles; '' for none")
     source: CaptureSettings | None = None
     bank: BankPolicy = "keep"
+    blend_s: BlendTime = Field(0, description="time from the prompt before to this one, and for a bank to fade")
     when: Literal["start", "end"] = Field("end", description="of the transition")
-    bypass: bool | None = None
+    output: Literal["translated", "slate", "bypass"] | None = Field(
+        None, description="slate and bypass last as long as the scene; translated ends a bypass by hand, too"
+    )
+
+
+class SceneRule(Rule):
+    """The rule of one scene, or of those that a glob fits."""
+
+    scene: Text = Field(description="its name in OBS, its UUID (websocket 5.4 on), or a glob such as 'Game *'")
 
 
 class ObsSettings(Section):
@@ -311,11 +323,19 @@ class ObsSettings(Section):
     password: Secret = SecretStr("")
     timeout_s: Annotated[float, Field(ge=0.5, le=60)] = 3
     rules: tuple[SceneRule, ...] = ()
+    default: Rule | None = Field(None, description="the rule of all scenes without one")
     prompt_text: Text | None = Field(None, description="a text source in OBS; what it says is the prompt")
     custom_events: bool = Field(True, description='other clients of OBS may steer by {"streamv2v": {..}}')
     bypass_by_event: bool = Field(False, description="they may switch bypass on, too; off they always may")
     preset_items: bool = Field(False, description="an item named like a preset, switched on in the program scene")
     preset_filters: bool = Field(False, description="a filter named like a preset, switched on")
+
+    @property
+    def all_rules(self) -> tuple[SceneRule, ...]:
+        """The rules, the default one as the last: a glob that fits every scene."""
+        if self.default is None:
+            return self.rules
+        return (*self.rules, SceneRule(scene="*", **self.default.model_dump(exclude_unset=True)))
 
 
 class ControlSettings(Section):
@@ -348,27 +368,39 @@ class Settings(Section):
         if self.obs.required and not self.obs.enabled:
             raise ValueError("obs.required is true, so obs.enabled has to be true as well")
         names = [preset.name for preset in self.presets]
-        looks: list[tuple[str, Preset | SceneRule]] = []
         for number, preset in enumerate(self.presets):
             if preset.name in names[:number]:
                 raise ValueError(f"presets.{number}.name {preset.name!r} is given twice")
-            looks.append((f"presets.{number}", preset))
-        for number, rule in enumerate(self.obs.rules):
-            if rule.preset is not None and rule.preset not in names:
+        for where, look in self._looks():
+            if isinstance(look, Rule) and look.preset is not None and look.preset not in names:
                 known = ", ".join(names) or "none"
-                raise ValueError(f"obs.rules.{number}.preset {rule.preset!r} is not among presets: {known}")
-            looks.append((f"obs.rules.{number}", rule))
-        for where, look in looks:
+                raise ValueError(f"{where}.preset {look.preset!r} is not among presets: {known}")
             try:
-                self.check_look(look.strength, look.style)
+                self._check_look(look)
             except ValueError as error:
-                raise ValueError(f"{where}.{error}") from None
+                raise ValueError(f"{where}: {error}") from None
         return self
 
     def check_look(self, strength: float | None, style: str | None) -> None:
         """Raise ValueError for a strength or a style that cannot be had with these settings."""
-        if style and style not in self.model.styles:
+        self._check_look(Rule.model_construct(strength=strength, style=style))
+
+    def _looks(self) -> Iterator[tuple[str, Preset | Rule]]:
+        yield from ((f"presets.{number}", preset) for number, preset in enumerate(self.presets))
+        yield from ((f"obs.rules.{number}", rule) for number, rule in enumerate(self.obs.rules))
+        if self.obs.default is not None:
+            yield "obs.default", self.obs.default
+
+    def _check_look(self, look: Preset | Rule) -> None:
+        if look.style and look.style not in self.model.styles:
             allowed = ", ".join([*self.model.styles, "'' for none"])
-            raise ValueError(f"style = {style!r}: not among model.styles; allowed: {allowed}")
-        if strength is not None:
-            check_steps(strength, self.translator.steps)
+            raise ValueError(f"style = {look.style!r}: not among model.styles; allowed: {allowed}")
+        # What a rule does not set stays as another one set it, so each must go with all.
+        looks = [look for _, look in self._looks()]
+        steps = getattr(look, "steps", None)
+        all_steps = {self.translator.steps, *(n for look in looks if (n := getattr(look, "steps", None)))}
+        strengths = {self.translator.strength, *(look.strength for look in looks if look.strength)}
+        if look.strength is not None or steps is not None:
+            for one_strength in [look.strength] if look.strength is not None else sorted(strengths):
+                for one_steps in [steps] if steps is not None else sorted(all_steps):
+                    check_steps(one_strength, one_steps)

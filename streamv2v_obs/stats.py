@@ -117,6 +117,8 @@ class PublishStatus:
 
     state: Literal["TRANSLATED", "HOLD", "SLATE", "BYPASS"] = "SLATE"
     panic: bool = False
+    slate: bool = False
+    """The rule of the scene on air wants the slate."""
     bypass: bool = False
     fps: float = 0.0
     published: int = 0

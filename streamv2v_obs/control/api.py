@@ -148,7 +148,7 @@ class Api:
         except ValueError as error:
             raise HTTPException(422, str(error)) from None
         scene = await self._stored_scene(None) if body.bank == "restore" else None
-        change = Change(body.prompt, body.strength, body.seed, body.style, body.bank, bank_of=scene)
+        change = Change(body.prompt, body.strength, body.seed, body.style, body.bank, scene, blend_s=body.blend_s)
         return await self._do(self._service.apply, change, body)
 
     async def bank(self, request: Request) -> Response:

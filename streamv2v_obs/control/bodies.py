@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from streamv2v_obs.settings import BankPolicy, Text
+from streamv2v_obs.settings import BankPolicy, BlendTime, Text
 
 BODY_LIMIT = 16 * 1024
 
@@ -28,6 +28,7 @@ class PromptBody(Body):
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     style: Annotated[str, Field(max_length=200)] | None = None
     bank: BankPolicy = "keep"
+    blend_s: BlendTime = 0
 
 
 class BankBody(Body):

@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from streamv2v_obs.commands import Bypass, Change, Command, CommandBox, Stop, WatchInput
+from streamv2v_obs.commands import Bypass, Change, Command, CommandBox, Prepare, Stop, WatchInput
 from streamv2v_obs.engine.capturing import Capturing
 from streamv2v_obs.engine.slot import FrameSlot
 from streamv2v_obs.engine.working_size import working_size
-from streamv2v_obs.errors import ConfigError, StreamV2VError
+from streamv2v_obs.errors import StreamV2VError
 from streamv2v_obs.frames import Frame, Tag
 from streamv2v_obs.settings import Settings
 from streamv2v_obs.shape import cut_bars, fit_to
@@ -22,8 +21,9 @@ from streamv2v_obs.stats import EngineStatus, Meter
 from streamv2v_obs.translator.origins import check_name
 
 if TYPE_CHECKING:
+    from streamv2v_obs.engine.looks import Looks
     from streamv2v_obs.translator.loading import Model
-    from streamv2v_obs.translator.translator import BankSnapshot, Translator
+    from streamv2v_obs.translator.translator import Translator
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,6 @@ class EngineLoop:
         self._report = report
         self._patient = patient
         self._status = EngineStatus(scene=None, style=settings.model.style)
-        self._banks: OrderedDict[str, BankSnapshot] = OrderedDict()
         self._early: Change | None = None
         self._watch_input = False
         self._translated = Meter()
@@ -77,8 +76,8 @@ class EngineLoop:
             self._wait_opened()
             self._tell(state="loading", source=self._capturing.detail)
             # Not before: torch takes seconds to import, and a wrong source or model is said at once.
+            from streamv2v_obs.engine.looks import Looks
             from streamv2v_obs.translator.loading import load_model
-            from streamv2v_obs.translator.translator import Translator
 
             model = load_model(self._settings.model)
             first = self._first_frame()
@@ -86,11 +85,11 @@ class EngineLoop:
                 return
             height, width, _ = first.pixels.shape
             width, height = working_size(model, self._settings.model, width, height)
-            translator = Translator(model, self._settings.translator, width=width, height=height)
+            looks = Looks(model, self._settings.translator, width, height)
             try:
-                self._translate(model, translator, first)
+                self._translate(model, looks, first)
             finally:
-                translator.close()
+                looks.close()
         finally:
             self._capturing.stop()
             self._capturing.join(2.0)
@@ -118,7 +117,8 @@ class EngineLoop:
             self._tell(state="stalled", source=self._capturing.detail)
         return None
 
-    def _translate(self, model: Model, translator: Translator, first: Frame) -> None:
+    def _translate(self, model: Model, looks: Looks, first: Frame) -> None:
+        translator = looks.translator
         settings = self._settings.translator
         self._status = replace(
             self._status,
@@ -145,13 +145,16 @@ class EngineLoop:
         while not self._stop.is_set():
             capturing = self._capturing
             if self._early is not None:
-                self._change(self._early, model, translator)
+                self._change(self._early, looks)
                 self._early = None
             for command in self._commands.drain():
                 if isinstance(command, Change):
-                    self._change(command, model, translator)
+                    self._change(command, looks)
+                elif isinstance(command, Prepare):
+                    looks.translator.prepare(command.prompt)
                 else:
-                    self._apply_switch(command, translator)
+                    self._apply_switch(command, looks.translator)
+            translator = looks.translator
             if self._capturing is not capturing:
                 frame = None  # it shows the old source, which the new scene may not be allowed to show
             if frame is not None:
@@ -171,7 +174,7 @@ class EngineLoop:
                 bank_filled=translator.bank_filled,
                 bank_updates=translator.bank_updates,
                 bank_bytes=translator.bank_bytes,
-                scenes_stored=tuple(self._banks),
+                scenes_stored=looks.scenes_stored,
             )
             frame = self._capturing.mailbox.take(0.1)
 
@@ -205,32 +208,10 @@ class EngineLoop:
         elif isinstance(command, Stop):
             self._stop.set()
 
-    def _change(self, change: Change, model: Model, translator: Translator) -> None:
+    def _change(self, change: Change, looks: Looks) -> None:
         """Apply everything that one event changes, together."""
-        if change.save_as is not None and translator.bank_filled:
-            self._banks[change.save_as] = translator.snapshot()
-            self._banks.move_to_end(change.save_as)
-            while len(self._banks) > self._settings.translator.bank.scenes:
-                self._banks.popitem(last=False)
-        note = ""
-        try:
-            if change.style is not None:
-                model.set_style(change.style or None)
-            if change.strength is not None:
-                translator.set_strength(change.strength)
-        except ConfigError as error:  # e.g. a strength that collapses: the old one stays, and status says why
-            log.error("not applied: %s", error)
-            note = str(error)
-            change = replace(change, style=None, strength=None)
-        if change.seed is not None:
-            translator.set_seed(change.seed)
-        if change.prompt is not None:
-            translator.set_prompt(change.prompt)
-        saved = self._banks.get(change.bank_of or change.scene or "") if change.bank == "restore" else None
-        if saved is not None:
-            translator.restore(saved, in_flight=False)
-        elif change.bank in ("reset", "restore"):
-            translator.reset_bank()
+        applied = looks.apply(change)
+        change = applied.change
         if change.source is not None:
             self._switch_source(change)
         was = self._status
@@ -238,13 +219,15 @@ class EngineLoop:
             was,
             prompt=was.prompt if change.prompt is None else change.prompt,
             strength=was.strength if change.strength is None else change.strength,
+            steps=was.steps if change.steps is None else change.steps,
+            schedule=looks.translator.schedule,
             seed=was.seed if change.seed is None else change.seed,
             style=was.style if change.style is None else change.style or None,
             scene=was.scene if change.scene is None else change.scene,
-            bank_restores=was.bank_restores + (saved is not None),
-            bank_resets=was.bank_resets + (change.bank != "keep" and saved is None),
+            bank_restores=was.bank_restores + applied.restored,
+            bank_resets=was.bank_resets + applied.emptied,
             changes=was.changes + 1,
-            note=note,
+            note=applied.note,
         )
         log.info("change %d applied: prompt %r, bank %s", self._status.changes, self._status.prompt, change.bank)
         self._reported_at = 0.0

@@ -84,7 +84,7 @@ class EngineProcess:
         with self._lock:
             if isinstance(command, Change):
                 lasting = command.over(self._in_force)
-                self._in_force = replace(lasting, bank="keep", bank_of=None, save_as=None)
+                self._in_force = replace(lasting, bank="keep", bank_of=None, save_as=None, blend_s=0.0)
             elif isinstance(command, Bypass):
                 self._bypass = command.on
             elif isinstance(command, WatchInput):

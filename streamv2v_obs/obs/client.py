@@ -250,7 +250,15 @@ class Requests:
 
     def program_scene(self) -> str:
         """The name of the scene that is on air; while a transition runs, mostly of the one it leads to."""
-        return self._text("GetCurrentProgramScene", "currentProgramSceneName")
+        return self.program()[0]
+
+    def program(self) -> tuple[str, str]:
+        """Name and UUID of the scene that is on air; an OBS with websocket before 5.4 has no UUIDs to tell ("")."""
+        answer = self.call("GetCurrentProgramScene")
+        name, uuid = answer.get("currentProgramSceneName"), answer.get("sceneUuid", "")
+        if not isinstance(name, str) or not isinstance(uuid, str):
+            raise ObsError("OBS answered GetCurrentProgramScene without currentProgramSceneName")
+        return name, uuid
 
     def shown_items(self, scene: str) -> dict[int, str]:
         """The items that are switched on in ``scene``, the topmost first: their numbers and sources' names."""

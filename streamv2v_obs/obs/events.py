@@ -18,6 +18,8 @@ class ProgramSceneChanged:
     """This scene is on air; comes at the end of a transition, and for other scenes when studio mode is left."""
 
     scene: str
+    uuid: str = ""
+    """From websocket 5.4 on; so in all events that have one."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class PreviewSceneChanged:
     """Studio mode: this scene was selected, and is not on air."""
 
     scene: str
+    uuid: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class SceneRenamed:
 
     old: str
     new: str
+    uuid: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,7 @@ class Connected:
 
     scene: str
     version: str
+    uuid: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,6 +163,7 @@ class ProgramSceneSeen:
     """OBS answered that this is the program scene; while a transition runs, the one that it leads to."""
 
     scene: str
+    uuid: str = ""
 
 
 Event: TypeAlias = (
@@ -191,6 +197,10 @@ def _text(data: Mapping[str, Any], key: str) -> str:
     return value
 
 
+def _uuid(data: Mapping[str, Any]) -> str:
+    return _text(data, "sceneUuid") if "sceneUuid" in data else ""
+
+
 def _number(data: Mapping[str, Any], key: str) -> int:
     value = data[key]
     if not isinstance(value, int):
@@ -206,12 +216,12 @@ def _flag(data: Mapping[str, Any], key: str) -> bool:
 
 
 _READ: dict[str, Callable[[Mapping[str, Any]], Event]] = {
-    "CurrentProgramSceneChanged": lambda d: ProgramSceneChanged(_text(d, "sceneName")),
+    "CurrentProgramSceneChanged": lambda d: ProgramSceneChanged(_text(d, "sceneName"), _uuid(d)),
     "SceneTransitionStarted": lambda d: TransitionStarted(_text(d, "transitionName")),
     "SceneTransitionEnded": lambda d: TransitionEnded(_text(d, "transitionName")),
-    "CurrentPreviewSceneChanged": lambda d: PreviewSceneChanged(_text(d, "sceneName")),
+    "CurrentPreviewSceneChanged": lambda d: PreviewSceneChanged(_text(d, "sceneName"), _uuid(d)),
     "StudioModeStateChanged": lambda d: StudioModeChanged(_flag(d, "studioModeEnabled")),
-    "SceneNameChanged": lambda d: SceneRenamed(_text(d, "oldSceneName"), _text(d, "sceneName")),
+    "SceneNameChanged": lambda d: SceneRenamed(_text(d, "oldSceneName"), _text(d, "sceneName"), _uuid(d)),
     "SceneListChanged": lambda d: SceneListChanged(tuple(_text(scene, "sceneName") for scene in d["scenes"])),
     "CurrentSceneCollectionChanging": lambda d: CollectionChanging(_text(d, "sceneCollectionName")),
     "CurrentSceneCollectionChanged": lambda d: CollectionChanged(_text(d, "sceneCollectionName")),

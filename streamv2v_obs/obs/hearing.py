@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from streamv2v_obs.errors import ConfigError
-from streamv2v_obs.obs.client import Requests, no_is_an_answer
+from streamv2v_obs.obs.client import ObsVersion, Requests, no_is_an_answer
 from streamv2v_obs.obs.events import CustomEvent, Event, FilterSwitched, ItemSwitched
 from streamv2v_obs.obs.scenes import SceneFollower
 from streamv2v_obs.obs.wishes import ANSWER_KEY, KEY, PresetCall, Steered, do, wishes_of
@@ -17,6 +18,7 @@ from streamv2v_obs.settings import Settings
 
 log = logging.getLogger(__name__)
 
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ECHO_LIMIT = 1000
 """Characters of a refused custom event that are sent back with the refusal."""
 
@@ -33,8 +35,14 @@ class Hearing:
         self._complain = complain
         self._presets = {preset.name for preset in settings.presets}
         self._items_of: str | None = None  # the scene whose items were looked at last
-        rules = fill_in(settings.obs.rules, settings.presets)
+        rules = fill_in(settings.obs.all_rules, settings.presets)
         self.scenes = SceneFollower(rules, lambda command: do(command, steered))
+
+    def begin(self, version: ObsVersion) -> None:
+        """At each new connection."""
+        by_uuid = [rule.scene for rule in self._settings.obs.rules if _UUID.fullmatch(rule.scene)]
+        lost = by_uuid and not version.at_least(5, 4)
+        self._complain("obs.rules", f"{by_uuid[0]} stands for no scene: OBS {version} tells no UUIDs" if lost else "")
 
     def hear(self, event: Event, requests: Requests) -> None:
         """Do what ``event`` asks for."""

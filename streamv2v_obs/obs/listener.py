@@ -111,8 +111,9 @@ class ObsListener:
                 # Subscribed before the scene is asked for: no change can fall in between.
                 closing(self._opened(open_events(self._settings))) as events,
             ):
-                version, scene = requests.version(), requests.program_scene()
-                self._scenes.take(Connected(scene, str(version)))
+                version, (scene, uuid) = requests.version(), requests.program()
+                self._scenes.take(Connected(scene, str(version), uuid))
+                self._hearing.begin(version)
                 self._status = replace(self._status, version=str(version), connects=self._status.connects + 1)
                 self._tell_scene()
                 for chore in self._chores:

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
-from streamv2v_obs.commands import Bypass, Change
+from streamv2v_obs.commands import Bypass, Change, Prepare
 from streamv2v_obs.obs.client import Requests
 from streamv2v_obs.obs.events import (
     CollectionChanged,
@@ -17,7 +17,7 @@ from streamv2v_obs.obs.events import (
     ProgramSceneSeen,
     TransitionStarted,
 )
-from streamv2v_obs.obs.policy import State, decide
+from streamv2v_obs.obs.policy import Slate, State, decide
 from streamv2v_obs.settings import SceneRule
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ COLLECTION_S = 30.0
 class SceneFollower:
     """Feeds the policy, and asks OBS where its events leave a doubt. For one thread."""
 
-    def __init__(self, rules: Sequence[SceneRule], do: Callable[[Change | Bypass], None]) -> None:
+    def __init__(self, rules: Sequence[SceneRule], do: Callable[[Change | Prepare | Bypass | Slate], None]) -> None:
         self._rules = rules
         self._do = do
         self._early = any(rule.when == "start" for rule in rules)
@@ -72,9 +72,9 @@ class SceneFollower:
 
     def ask(self, requests: Requests) -> str:
         """Ask which scene is on air, and take the answer as an event."""
-        scene = requests.program_scene()
+        scene, uuid = requests.program()
         self.ask_at = time.monotonic() + HEARTBEAT_S
-        self.take(ProgramSceneSeen(scene))
+        self.take(ProgramSceneSeen(scene, uuid))
         return scene
 
     def _ask_soon(self) -> None:

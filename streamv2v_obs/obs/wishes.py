@@ -8,10 +8,11 @@ from typing import Annotated, Any, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from streamv2v_obs.commands import Bypass, Change
+from streamv2v_obs.commands import Bypass, Change, Prepare
 from streamv2v_obs.errors import ConfigError
+from streamv2v_obs.obs.policy import Slate
 from streamv2v_obs.presets import Presets
-from streamv2v_obs.settings import BankPolicy, Settings
+from streamv2v_obs.settings import BankPolicy, BlendTime, Settings
 from streamv2v_obs.stats import ServiceStatus
 
 KEY = "streamv2v"
@@ -28,6 +29,8 @@ class Steered(Protocol):
     def apply(self, change: Change) -> None: ...
     def set_bypass(self, on: bool) -> None: ...
     def set_panic(self, on: bool) -> None: ...
+    def set_slate(self, on: bool) -> None: ...
+    def prepare(self, prompt: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class _Asked(BaseModel):
     style: Annotated[str, Field(max_length=200)] | None = None
     preset: Annotated[str, Field(max_length=100)] | int | None = None
     bank: BankPolicy | None = None
+    blend_s: BlendTime | None = None
     bypass: bool | None = None
     panic: bool | None = None
 
@@ -77,7 +81,7 @@ def wishes_of(
     if KEY not in data or ANSWER_KEY in data:
         return ()
     asked = _read(data[KEY])
-    changed = asked.model_dump(include={"prompt", "strength", "seed", "style", "bank"}, exclude_none=True)
+    changed = asked.model_dump(include={"prompt", "strength", "seed", "style", "bank", "blend_s"}, exclude_none=True)
     if asked.preset is not None and changed:
         raise ConfigError(f"preset: goes with bypass and panic only, not with {', '.join(changed)}")
     if asked.bypass and not settings.obs.bypass_by_event:
@@ -125,9 +129,13 @@ def _read(data: object) -> _Asked:
     return asked
 
 
-def do(wish: Wish, steered: Steered) -> None:
+def do(wish: Wish | Prepare | Slate, steered: Steered) -> None:
     """Have it done."""
     match wish:
+        case Prepare(prompt):
+            steered.prepare(prompt)
+        case Slate(on):
+            steered.set_slate(on)
         case Change():
             steered.apply(wish)
         case Bypass(on):

@@ -30,7 +30,7 @@ class Publisher:
     """Shows the newest permitted picture ``fps`` times a second, whatever happens to those who make and take them.
 
     ``start``, ``stop`` and ``join`` are called once each; everything else at any time from any thread. What
-    ``set_panic`` and ``set_bypass`` forbid has left the publisher when they return.
+    ``set_panic``, ``set_slate`` and ``set_bypass`` forbid has left the publisher when they return.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Publisher:
         self._unseen_before = 0
         self._bypass = False
         self._panic = False
+        self._slated = False
         self._line = ""
         self._on_air = OnAir()
         self._fitted: tuple[Frame, Pixels] | None = None
@@ -91,10 +92,18 @@ class Publisher:
     def set_panic(self, on: bool) -> None:
         """The slate at once, until it is called with False; nothing from before comes back then."""
         with self._lock:
-            if self._panic and not on:
-                self._tick()  # what came meanwhile is taken and dropped
-            self._panic = on
-            self._tick()
+            self._hide(panic=on, slated=self._slated)
+
+    def set_slate(self, on: bool) -> None:
+        """The slate as by ``set_panic``, for another reason: both have to end before pictures are shown."""
+        with self._lock:
+            self._hide(panic=self._panic, slated=on)
+
+    def _hide(self, *, panic: bool, slated: bool) -> None:
+        if (self._panic or self._slated) and not (panic or slated):
+            self._tick()  # what came meanwhile is taken and dropped
+        self._panic, self._slated = panic, slated
+        self._tick()
 
     def set_bypass(self, on: bool) -> None:
         """The publisher's own lock: only while it is on are frames tagged BYPASS shown."""
@@ -121,6 +130,7 @@ class Publisher:
             return PublishStatus(
                 state=self._on_air.state,
                 panic=self._panic,
+                slate=self._slated,
                 bypass=self._bypass,
                 fps=self._fps.rate(),
                 published=self._published,
@@ -162,14 +172,14 @@ class Publisher:
             self._newest(),
             now,
             bypass=self._bypass,
-            panic=self._panic,
+            panic=self._panic or self._slated,
             hold_s=self._settings.hold_s,
             interval_s=self._pacer.interval_s,
         )
         self._on_air = after
         if after.state != before.state:
             self._tell_state(after)
-        if after.refused > before.refused and not self._panic:
+        if after.refused > before.refused and not (self._panic or self._slated):
             self._tell_once("refused", "pictures tagged as not translated come in and are refused: bypass is off")
         frame = after.shown
         if frame is None:
@@ -213,7 +223,7 @@ class Publisher:
         # A raw or forbidden picture must not outlive its time in here.
         self._fitted = None
         width, height = self._size
-        if self._panic:
+        if self._panic or self._slated:
             return self._slate.picture(width, height, now, self._settings.slate or "Back in a moment")
         line = self._line or ("No new picture" if self._had_pictures else "Starting")
         return self._slate.picture(width, height, now, line, self._settings.slate)
@@ -235,7 +245,8 @@ class Publisher:
         elif on_air.state == "TRANSLATED":
             log.info("on the air: TRANSLATED")
         else:
-            why = "panic" if self._panic else f"no picture came; held for {self._settings.hold_s:g} s at most"
+            why = f"no picture came; held for {self._settings.hold_s:g} s at most"
+            why = "panic" if self._panic else "the scene's rule" if self._slated else why
             log.warning("on the air: %s (%s)", on_air.state, why)
 
     def _tell_once(self, topic: str, text: str, error: Exception | None = None) -> None:

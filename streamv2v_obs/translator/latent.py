@@ -212,11 +212,15 @@ class LatentTranslator:
 
         The frames in flight are dropped, since an old scene's rows must not write into a new bank.
         """
+        self.forget_bank()
+        self.rows.restart()
+
+    def forget_bank(self) -> None:
+        """Empty the bank, and leave the frames in flight alone; the next frame is stored whole."""
         self._update_due = False
         self._calls = 0
         if self._bank is not None:
             self._bank.clear()
-        self.rows.restart()
 
     @torch.inference_mode()
     def snapshot(self) -> BankSnapshot:
@@ -265,6 +269,11 @@ class LatentTranslator:
             raise ConfigError(f"translator.strength: {error}") from error
         indices = lcm_indices(strength, self.steps)
         self.rows.set_constants(row_constants(self._acp, indices, self._device))
+
+    @torch.inference_mode()
+    def set_fusion(self, strength: float) -> None:
+        """Another share of the bank's feature from the next call on; without effect where fusion is off."""
+        self.extension.strength.fill_(strength)
 
     def close(self) -> None:
         """Take everything out of the UNet again; no step after it."""

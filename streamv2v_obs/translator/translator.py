@@ -14,6 +14,7 @@ from torch import Tensor
 from streamv2v_obs.errors import ConfigError, OutOfDeviceMemory
 from streamv2v_obs.frames import Frame, Pixels, Tag
 from streamv2v_obs.settings import TranslatorSettings
+from streamv2v_obs.translator.easing import PromptEncoder, PromptInForce, Ramp
 from streamv2v_obs.translator.latent import BankSnapshot, LatentTranslator
 from streamv2v_obs.translator.lcm import PredictionType
 from streamv2v_obs.translator.stream_batch import Departed, Origin
@@ -29,12 +30,6 @@ class PixelCoder(Protocol):
 
     def encode(self, pixels: Pixels) -> Tensor: ...
     def decode(self, latents: Tensor) -> Pixels: ...
-
-
-class PromptEncoder(Protocol):
-    """A prompt -> [1, L, D] on the model's device; L is always the same."""
-
-    def encode(self, prompt: str) -> Tensor: ...
 
 
 class TranslationModel(Protocol):
@@ -86,6 +81,8 @@ class Translator:
         self.height = height or model.height
         self._model = model
         self._live = live
+        self._fade: Ramp | None = None
+        self._fusion = settings.fusion.strength
         coder = model.autoencoder
         if self.width % coder.factor or self.height % coder.factor:
             raise ConfigError(
@@ -101,7 +98,7 @@ class Translator:
                 model.device,
                 model.dtype,
             )
-            self.set_prompt(settings.prompt)
+            self._prompt = PromptInForce(model.text, lambda: model.weights_version, settings.prompt)
 
     # --- frames ----------------------------------------------------------------------------------------------
 
@@ -116,11 +113,11 @@ class Translator:
                 f"a picture is {frame.pixels.dtype} {list(frame.pixels.shape)}; this translator takes uint8 "
                 f"{list(expected)}: fit it to model.width and model.height first"
             )
-        if self._model.weights_version != self._prompt_version:
-            self.set_prompt(self.prompt)  # a style may change the text encoder, too
         with _memory_said_plainly(self._latents.steps):
+            prompt = self._prompt.at(frame.captured_at)
             latent = self._model.autoencoder.encode(frame.pixels)
-            departed = self._latents.step(latent, self._embedding, Origin(frame.captured_at, frame.index))
+            self._fade_bank_at(frame.captured_at)
+            departed = self._latents.step(latent, prompt, Origin(frame.captured_at, frame.index))
             return self._picture(departed)
 
     def flush(self) -> list[Frame]:
@@ -143,11 +140,22 @@ class Translator:
 
     # --- what a live user changes ----------------------------------------------------------------------------
 
-    def set_prompt(self, prompt: str) -> None:
-        """From the next frame on; frames in flight keep theirs, so that no picture mixes two prompts."""
-        self._embedding = self._model.text.encode(prompt)
-        self._prompt_version = self._model.weights_version
-        self.prompt = prompt
+    @property
+    def prompt(self) -> str:
+        """The one in force."""
+        return self._prompt.prompt
+
+    def set_prompt(self, prompt: str, blend_s: float = 0.0) -> None:
+        """From the next frame on; frames in flight keep theirs, so that no picture mixes two prompts.
+
+        With ``blend_s`` the embedding goes from the last frame's to this prompt's over that time, frame by frame:
+        the first one is still as before.
+        """
+        self._prompt.set(prompt, blend_s)
+
+    def prepare(self, prompt: str) -> None:
+        """Encode ``prompt`` now, so that ``set_prompt`` need not."""
+        self._prompt.encode(prompt)
 
     def set_strength(self, strength: float) -> None:
         """Share of the noise schedule that is run; raises ConfigError where its timesteps are not distinct."""
@@ -163,7 +171,29 @@ class Translator:
 
     def reset_bank(self) -> None:
         """Forget all past frames, those in flight included; the next one is as the first of a new translator."""
+        self._end_fade()
         self._latents.reset_bank()
+
+    def fade_bank(self, seconds: float) -> None:
+        """Let the bank's hold on the picture (fusion) go down to nothing over ``seconds``; then empty the bank.
+
+        Unlike ``reset_bank`` this leaves the frames in flight alone, and the picture does not jump.
+        """
+        self._fade = Ramp(seconds)
+
+    def _fade_bank_at(self, captured_at: float) -> None:
+        if self._fade is None:
+            return
+        share = self._fade.at(captured_at)
+        self._latents.set_fusion(self._fusion * (1 - share))
+        if share == 1:
+            self._latents.forget_bank()
+            self._end_fade()
+
+    def _end_fade(self) -> None:
+        if self._fade is not None:
+            self._fade = None
+            self._latents.set_fusion(self._fusion)
 
     def snapshot(self) -> BankSnapshot:
         """A copy of bank and frames in flight, on the model's device."""
@@ -176,6 +206,7 @@ class Translator:
         ConfigError for a snapshot of another shape.
         """
         self._latents.restore(snapshot, in_flight=in_flight)
+        self._end_fade()
 
     def close(self) -> None:
         """Leave the UNet as it was, bit-identical; no step after it."""

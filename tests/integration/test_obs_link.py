@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from itertools import pairwise
 
 import cv2
@@ -15,7 +16,7 @@ import pytest
 from streamv2v_obs.commands import Change
 from streamv2v_obs.errors import ObsError, ObsRefused, ObsUnreachable
 from streamv2v_obs.obs.client import open_requests
-from streamv2v_obs.settings import BankPolicy, SceneRule
+from streamv2v_obs.settings import BankPolicy, Rule, SceneRule
 from tests.conftest import Require
 from tests.rigs.obs import SCENES, RealObs, obs_obstacle, real_obs
 from tests.rigs.obs_listener import listening, settle
@@ -80,12 +81,35 @@ def test_a_scene_without_a_rule_changes_nothing(obs: RealObs) -> None:
 
 
 def test_bypass_ends_with_its_scene(obs: RealObs) -> None:
-    with listening(obs.settings(SceneRule(scene="B", bypass=True), SceneRule(scene="A", prompt="a"))) as heard:
+    with listening(obs.settings(SceneRule(scene="B", output="bypass"), SceneRule(scene="A", prompt="a"))) as heard:
         heard.until_connected()
         for scene in ("B", "A", "B", "C"):
             obs.scene(scene)
             heard.until(lambda scene=scene: heard.listener.status().scene == scene)  # type: ignore[misc]
     assert heard.bypasses == [True, False, True, False]
+
+
+def test_the_slate_of_a_scene_and_a_rule_for_all_others(obs: RealObs) -> None:
+    lost = "6f1c9c2e-0000-4000-8000-0123456789ab"
+    rules = (SceneRule(scene="B", output="slate"), SceneRule(scene=lost, prompt="lost"))
+    settings = obs.settings(*rules).model_copy(update={"default": Rule(prompt="d", bank="fade", blend_s=1)})
+    with listening(settings) as heard:
+        heard.until_connected()
+        for scene in ("B", "C", "B"):
+            obs.scene(scene)
+            heard.until(lambda scene=scene: heard.listener.status().scene == scene)  # type: ignore[misc]
+        status = heard.listener.status()
+    assert heard.slates == [True, False, True]
+    other = Change(prompt="d", bank="fade", blend_s=1)
+    assert heard.changes == [
+        replace(other, scene="A"),
+        Change(scene="B"),
+        replace(other, scene="C"),
+        Change(scene="B"),
+    ]
+    if not obs.requests.version().at_least(5, 4):
+        assert lost in status.note
+        assert "tells no UUIDs" in status.note
 
 
 @pytest.mark.parametrize(("when", "early"), [("start", True), ("end", False)])
@@ -149,6 +173,7 @@ def test_studio_mode_acts_on_the_take_only(obs: RealObs) -> None:
         obs.requests.call("SetCurrentPreviewScene", {"sceneName": "B"})
         settle(obs)
         assert [change.scene for change in heard.changes] == ["A"]
+        heard.until(lambda: heard.prepared == ["B"])
         obs.requests.call("TriggerStudioModeTransition")
         heard.until_changed("B")
         # Leaving it, OBS names the scene of the preview as if it were on air, and then the one that is.

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from streamv2v_obs.capture import source as sources
-from streamv2v_obs.commands import Bypass, Change, CommandBox, Stop
+from streamv2v_obs.commands import Bypass, Change, CommandBox, Prepare, Stop
 from streamv2v_obs.engine import capturing
 from streamv2v_obs.engine.loop import EngineLoop
 from streamv2v_obs.engine.slot import FrameSlot
@@ -172,3 +172,16 @@ def test_bypass_comes_with_the_scene_that_it_is_for() -> None:
             time.sleep(0.01)
         assert raw == [(128, 64, 3)] * 5
         assert loop.until(lambda status: status.bypass).seed == 5
+
+
+def test_steps_and_prepared_prompts_between_two_frames() -> None:
+    with running({"kind": "pattern", "fps": 10}) as loop:
+        loop.until(lambda status: status.translated > 1)
+        loop.commands.post(Prepare("neon lights"))
+        loop.commands.post(Change(prompt="neon lights", steps=3, blend_s=0.2, scene="B"))
+        status = loop.until(lambda status: status.steps == 3 and status.scene == "B")
+        assert (status.prompt, status.schedule, status.bank_resets) == ("neon lights", "stream", 1)
+        translated = status.translated
+        loop.until(lambda status: status.translated > translated + 2)
+        loop.commands.post(Change(steps=1))
+        assert loop.until(lambda status: status.steps == 1).schedule == "sequential"

@@ -21,6 +21,8 @@ class Heard:
         self.changes: list[Change] = []
         self.bypasses: list[bool] = []
         self.panics: list[bool] = []
+        self.slates: list[bool] = []
+        self.prepared: list[str] = []
         self.presets = Presets(presets)
         self.engine = EngineStatus()
         self.listener = ObsListener(Settings(obs=settings, presets=presets), self)
@@ -37,6 +39,12 @@ class Heard:
 
     def set_panic(self, on: bool) -> None:
         self.panics.append(on)
+
+    def set_slate(self, on: bool) -> None:
+        self.slates.append(on)
+
+    def prepare(self, prompt: str) -> None:
+        self.prepared.append(prompt)
 
     def until(self, reached: Callable[[], bool], within_s: float = 5.0) -> None:
         until = time.monotonic() + within_s

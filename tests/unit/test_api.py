@@ -270,6 +270,7 @@ def test_links_lead_where_they_say(cli: httpx.Client, anyone: httpx.Client, serv
         ({"style": "ink", "bank": "reset"}, Change(style="ink", bank="reset")),
         ({"style": ""}, Change(style="")),
         ({"prompt": "p", "bank": "restore"}, Change(prompt="p", bank="restore", bank_of="Chat")),
+        ({"prompt": "p", "bank": "fade", "blend_s": 2}, Change(prompt="p", bank="fade", blend_s=2.0)),
         ({"prompt": "p", "strength": None}, Change(prompt="p")),
     ],
 )
@@ -300,7 +301,7 @@ def test_prompt(browser: httpx.Client, service: FakeService, body: dict[str, Any
         ("/v1/preset", {"step": 2}, "step = 2: .* 1 or -1"),
         ("/v1/preset", {"step": 1, "name": "Ink"}, "exactly one of name, number, step"),
         ("/v1/preset", {}, "exactly one of name, number, step"),
-        ("/v1/bank", {"policy": "drop"}, "policy = 'drop': .*'keep', 'reset' or 'restore'"),
+        ("/v1/bank", {"policy": "drop"}, "policy = 'drop': .*'keep', 'reset', 'restore' or 'fade'"),
         (
             "/v1/bank",
             {"policy": "restore", "scene": "End"},
@@ -575,7 +576,7 @@ def test_the_command_line_finds_the_service(server: ControlServer, service: Fake
     assert client.get("/v1/status")["pid"] == 2
     with pytest.raises(ConfigError, match="unknown key x"):
         client.post("/v1/prompt", {"x": 1})
-    assert client.post("/v1/prompt", {"prompt": "p"}) == {"accepted": {"prompt": "p", "bank": "keep"}}
+    assert client.post("/v1/prompt", {"prompt": "p"}) == {"accepted": {"prompt": "p", "bank": "keep", "blend_s": 0.0}}
     with pytest.raises(NotRunning, match="does not answer"):
         ServiceClient(require_endpoint().model_copy(update={"address": "http://127.0.0.1:9"})).get("/v1/status")
 

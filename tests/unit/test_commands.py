@@ -13,6 +13,8 @@ changes = st.builds(
     strength=st.none() | st.sampled_from([0.3, 0.5]),
     seed=st.none() | st.integers(0, 3),
     style=st.none() | st.sampled_from(["", "neon"]),
+    steps=st.none() | st.integers(1, 3),
+    preset=st.none() | st.sampled_from(["", "A"]),
     bank=st.sampled_from(["keep", "reset", "restore"]),
     scene=st.none() | st.sampled_from(["A", "B"]),
     save_as=st.none() | st.sampled_from(["A", "B"]),
@@ -25,7 +27,7 @@ def test_merged_changes_end_in_the_same_state_as_single_ones(sequence: list[Chan
     state: dict[str, object] = {}
     for change in sequence:
         box.post(change)
-        for key in ("prompt", "strength", "seed", "style", "scene"):
+        for key in ("prompt", "strength", "seed", "style", "scene", "steps", "preset"):
             if getattr(change, key) is not None:
                 state[key] = getattr(change, key)
     (merged,) = box.drain()
@@ -36,6 +38,14 @@ def test_merged_changes_end_in_the_same_state_as_single_ones(sequence: list[Chan
 def test_a_reset_that_is_still_due_stays_due() -> None:
     assert Change(prompt="ink").over(Change(bank="reset")).bank == "reset"
     assert Change(bank="restore", scene="B").over(Change(bank="reset")).bank == "restore"
+
+
+def test_the_time_belongs_to_the_prompt_or_bank_that_it_came_with() -> None:
+    slow = Change(prompt="ink", blend_s=2)
+    assert Change(seed=1).over(slow).blend_s == 2
+    assert Change(prompt="oil").over(slow).blend_s == 0
+    assert Change(bank="fade", blend_s=3).over(slow).blend_s == 3
+    assert slow.over(Change(bank="fade", blend_s=3)) == Change(prompt="ink", bank="fade", blend_s=2)
 
 
 def test_the_bank_that_is_saved_is_the_one_in_force() -> None:

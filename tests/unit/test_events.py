@@ -14,7 +14,8 @@ from streamv2v_obs.obs.events import Event, parse
 
 TOLD: list[tuple[str, dict[str, Any], Event]] = [
     ("CurrentProgramSceneChanged", {"sceneName": "A"}, events.ProgramSceneChanged("A")),
-    ("CurrentProgramSceneChanged", {"sceneName": "A", "sceneUuid": "1-2"}, events.ProgramSceneChanged("A")),
+    ("CurrentProgramSceneChanged", {"sceneName": "A", "sceneUuid": "1-2"}, events.ProgramSceneChanged("A", "1-2")),
+    ("CurrentProgramSceneChanged", {"sceneName": "A"}, events.ProgramSceneChanged("A")),
     ("SceneTransitionStarted", {"transitionName": "Fade"}, events.TransitionStarted("Fade")),
     ("SceneTransitionEnded", {"transitionName": "Fade"}, events.TransitionEnded("Fade")),
     ("CurrentPreviewSceneChanged", {"sceneName": "A"}, events.PreviewSceneChanged("A")),

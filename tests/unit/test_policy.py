@@ -8,29 +8,32 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamv2v_obs.commands import Bypass, Change
+from streamv2v_obs.commands import Bypass, Change, Prepare
 from streamv2v_obs.obs import events
 from streamv2v_obs.obs.events import Connected, Event, ProgramSceneChanged, ProgramSceneSeen
-from streamv2v_obs.obs.policy import State, decide, match_rule
-from streamv2v_obs.settings import BankPolicy, PatternCapture, SceneRule
+from streamv2v_obs.obs.policy import Slate, State, decide, match_rule
+from streamv2v_obs.settings import BankPolicy, ObsSettings, PatternCapture, Rule, SceneRule
 
 KEEP = SceneRule(scene="keep", prompt="k")
 RESET = SceneRule(scene="reset", prompt="r", bank="reset", seed=7)
 RESTORE = SceneRule(scene="restore", prompt="s", bank="restore", strength=0.5)
-EARLY = SceneRule(scene="early", prompt="e", when="start", style="ink")
-OPEN = SceneRule(scene="open", bypass=True)
-SHUT = SceneRule(scene="shut", bypass=False)
+EARLY = SceneRule(scene="early", prompt="e", when="start", style="ink", steps=1, blend_s=2)
+OPEN = SceneRule(scene="open", output="bypass")
+SHUT = SceneRule(scene="shut", output="translated")
+SLATE = SceneRule(scene="slate", output="slate", bank="fade")
 SOURCE = SceneRule(scene="source", source=PatternCapture(kind="pattern", width=64, height=64))
 GLOB = SceneRule(scene="Game *", prompt="g", bank="reset")
-RULES = (GLOB, KEEP, RESET, RESTORE, EARLY, OPEN, SHUT, SOURCE)
+RULES = (GLOB, KEEP, RESET, RESTORE, EARLY, OPEN, SHUT, SLATE, SOURCE)
+Command = Change | Prepare | Bypass | Slate
 
 INTO = {
     "keep": Change(prompt="k", scene="keep"),
     "reset": Change(prompt="r", seed=7, bank="reset", scene="reset"),
     "restore": Change(prompt="s", strength=0.5, bank="restore", scene="restore"),
-    "early": Change(prompt="e", style="ink", scene="early"),
+    "early": Change(prompt="e", style="ink", scene="early", steps=1, blend_s=2),
     "open": Change(scene="open"),
     "shut": Change(scene="shut"),
+    "slate": Change(scene="slate", bank="fade"),
     "source": Change(source=SOURCE.source, scene="source"),
     "Game 1": Change(prompt="g", bank="reset", scene="Game 1"),
     "unknown": None,
@@ -47,7 +50,8 @@ OTHERS: list[Event] = [
     events.Disconnected(),
     events.TransitionStarted("Fade"),
     events.TransitionEnded("Fade"),
-    events.PreviewSceneChanged("reset"),
+    events.PreviewSceneChanged("open"),
+    events.PreviewSceneChanged("unknown"),
     events.StudioModeChanged(True),
     events.StudioModeChanged(False),
     events.SceneListChanged(("reset", "keep")),
@@ -65,30 +69,37 @@ OTHERS: list[Event] = [
 ]
 
 
-def in_force(scene: str | None, *, bypassed: bool = False) -> State:
+def in_force(scene: str | None, *, bypassed: bool = False, slated: bool = False) -> State:
     """The state after a quiet entry of ``scene``."""
     rule = match_rule(RULES, scene) if scene is not None else None
-    return State(scene=scene, rule=rule, bypassed=bypassed)
+    return State(scene=scene, rule=rule, bypassed=bypassed, slated=slated)
 
 
-STATES = [in_force(None), *(in_force(scene) for scene in INTO), in_force("open", bypassed=True)]
+STATES = [
+    in_force(None),
+    *(in_force(scene) for scene in INTO),
+    in_force("open", bypassed=True),
+    in_force("slate", slated=True),
+]
 
 
-def expected(state: State, scene: str) -> tuple[Change | Bypass, ...]:
+def expected(state: State, scene: str) -> tuple[Command, ...]:
     """What entering ``scene`` from ``state`` has to do, said in another way than policy.py says it."""
     change = INTO[scene]
     if state.scene == "restore":
         change = replace(change or Change(scene=scene), save_as="restore")
     ends = Bypass(False) if scene == "shut" or (state.bypassed and scene != "open") else None
     begins = Bypass(True) if scene == "open" else None
+    hides = Slate(True) if scene == "slate" and not state.slated else None
+    shows = Slate(False) if state.slated and scene != "slate" else None
     # What hides pictures comes first, what shows them last: the old scene's source is nobody's to see.
-    return tuple(command for command in (ends, change, begins) if command is not None)
+    return tuple(command for command in (hides, ends, change, begins, shows) if command is not None)
 
 
 @pytest.mark.parametrize("phase", ["quiet", "transition", "collection"])
 @pytest.mark.parametrize("event_type", list(ENTERS))
 @pytest.mark.parametrize("scene", list(INTO))
-@pytest.mark.parametrize("state", STATES, ids=lambda s: f"{s.scene}{'+bypass' if s.bypassed else ''}")
+@pytest.mark.parametrize("state", STATES, ids=lambda s: f"{s.scene}{s.bypassed:d}{s.slated:d}")
 def test_scene_events(state: State, scene: str, event_type: type, phase: str) -> None:
     state = replace(state, in_transition=phase == "transition", changing_collection=phase == "collection")
     event: Event = event_type(scene, "29") if event_type is Connected else event_type(scene)
@@ -100,15 +111,16 @@ def test_scene_events(state: State, scene: str, event_type: type, phase: str) ->
     if enters and scene != state.scene:
         assert commands == expected(state, scene)
         assert (after.scene, after.rule) == (scene, match_rule(RULES, scene))
-        assert after.bypassed == (scene == "open")
+        assert (after.bypassed, after.slated) == (scene == "open", scene == "slate")
     else:
         assert commands == ()
-        assert (after.scene, after.rule, after.bypassed) == (state.scene, state.rule, state.bypassed)
+        assert replace(after, in_transition=state.in_transition) == state or event_type is Connected
+        assert (after.scene, after.rule) == (state.scene, state.rule)
     assert decide(RULES, after, event) == (after, ()), "the same event once more must do nothing"
 
 
 @pytest.mark.parametrize("event", OTHERS, ids=lambda e: type(e).__name__)
-@pytest.mark.parametrize("state", STATES, ids=lambda s: f"{s.scene}{'+bypass' if s.bypassed else ''}")
+@pytest.mark.parametrize("state", STATES, ids=lambda s: f"{s.scene}{s.bypassed:d}{s.slated:d}")
 def test_other_events_do_nothing(state: State, event: Event) -> None:
     for phase in (state, replace(state, in_transition=True), replace(state, changing_collection=True)):
         after, commands = decide(RULES, phase, event)
@@ -116,10 +128,10 @@ def test_other_events_do_nothing(state: State, event: Event) -> None:
         assert (after.scene, after.rule, after.bypassed) == (state.scene, state.rule, state.bypassed)
 
 
-def run(rules: tuple[SceneRule, ...], *told: Event, state: State | None = None) -> list[Change | Bypass]:
+def run(rules: tuple[SceneRule, ...], *told: Event, state: State | None = None) -> list[Command]:
     """All commands of a sequence of events."""
     state = state or State()
-    done: list[Change | Bypass] = []
+    done: list[Command] = []
     for event in told:
         state, commands = decide(rules, state, event)
         done += commands
@@ -206,19 +218,19 @@ def test_scenes_that_pass_while_the_collection_changes_do_not_count() -> None:
         ("shut", [Bypass(False), Change(scene="shut")]),
     ],
 )
-def test_bypass_ends_with_the_scene_that_switched_it_on(next_scene: str, does: list[Change | Bypass]) -> None:
+def test_bypass_ends_with_the_scene_that_switched_it_on(next_scene: str, does: list[Command]) -> None:
     rules = (
-        SceneRule(scene="open", bypass=True),
-        SceneRule(scene="open too", bypass=True),
+        SceneRule(scene="open", output="bypass"),
+        SceneRule(scene="open too", output="bypass"),
         SceneRule(scene="plain", prompt="p"),
-        SceneRule(scene="shut", bypass=False),
+        SceneRule(scene="shut", output="translated"),
     )
     entered = [Change(scene="open"), Bypass(True)]
     assert run(rules, Connected("open", "29"), ProgramSceneChanged(next_scene)) == entered + does
 
 
 def test_bypass_does_not_outlive_its_scene_across_a_reconnect() -> None:
-    rules = (SceneRule(scene="open", bypass=True),)
+    rules = (SceneRule(scene="open", output="bypass"),)
     done = run(rules, Connected("open", "29"), events.Disconnected(), Connected("elsewhere", "29"))
     assert done == [Change(scene="open"), Bypass(True), Bypass(False)]
 
@@ -264,6 +276,39 @@ def test_the_exact_name_wins_over_globs_and_globs_go_in_order(scene: str, rule: 
     assert match_rule(rules, scene) is (None if rule is None else rules[rule])
 
 
+@pytest.mark.parametrize(
+    ("scene", "prepared"),
+    [("reset", ["r"]), ("Game 7", ["g"]), ("open", []), ("unknown", []), ("keep", [])],
+    ids=["rule", "glob", "no prompt", "no rule", "on air already"],
+)
+def test_the_prompt_of_the_preview_is_prepared_and_nothing_else(scene: str, prepared: list[str]) -> None:
+    state = in_force("keep")
+    for event in (events.PreviewSceneChanged(scene), events.PreviewSceneChanged(scene, "u-1")):
+        assert decide(RULES, state, event) == (state, tuple(map(Prepare, prepared)))
+        storm = replace(state, changing_collection=True)
+        assert decide(RULES, storm, event) == (storm, ())
+
+
+UUID = "6f1c9c2e-0000-4000-8000-0123456789ab"
+
+
+@pytest.mark.parametrize(
+    "event", [Connected("S", "30", UUID), ProgramSceneChanged("S", UUID), ProgramSceneSeen("S", UUID)]
+)
+def test_a_rule_may_name_a_scene_by_its_uuid(event: Event) -> None:
+    rules = (SceneRule(scene="*", prompt="any"), SceneRule(scene=UUID, prompt="this"))
+    done = run(rules, event, events.SceneRenamed("S", "T", UUID), ProgramSceneSeen("T", UUID))
+    assert done == [Change(prompt="this", scene="S")], "another name is no other scene"
+    assert match_rule(rules, "S", "another") is rules[0]
+    assert match_rule((SceneRule(scene="x"),), "S") is None
+
+
+def test_the_default_rule_is_for_scenes_without_one() -> None:
+    settings = ObsSettings(rules=(GLOB, KEEP), default=Rule(prompt="d", bank="fade", blend_s=1))
+    done = run(settings.all_rules, Connected("keep", "29"), ProgramSceneChanged("?"), ProgramSceneChanged("Game 1"))
+    assert done == [INTO["keep"], Change(prompt="d", bank="fade", blend_s=1, scene="?"), INTO["Game 1"]]
+
+
 SCENES = st.sampled_from(list(INTO))
 TOLD: st.SearchStrategy[Event] = st.one_of(
     SCENES.map(ProgramSceneChanged),
@@ -277,14 +322,18 @@ TOLD: st.SearchStrategy[Event] = st.one_of(
 @given(told=st.lists(TOLD, max_size=40))
 def test_after_any_storm_a_reconnect_puts_the_present_scene_in_force(told: list[Event]) -> None:
     state = State()
-    bypass = False
+    bypass = slate = False
     scene = None
     for event in [*told, Connected("reset", "29")]:
         state, commands = decide(RULES, state, event)
         for command in commands:
             if isinstance(command, Bypass):
                 bypass = command.on
-            elif command.scene is not None:
+            elif isinstance(command, Slate):
+                assert command.on != slate, "each change of it is told once"
+                slate = command.on
+            elif isinstance(command, Change) and command.scene is not None:
                 scene = command.scene
         assert bypass == state.bypassed == (state.scene == "open")
+        assert slate == state.slated == (state.scene == "slate")
     assert state.scene == scene == "reset"

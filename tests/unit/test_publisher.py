@@ -182,6 +182,26 @@ def test_when_bypass_ends_no_raw_picture_is_left_anywhere(studio: Studio) -> Non
     assert not any(flat(p, RAW) for p in studio.sink.pictures[count:])
 
 
+def test_the_slate_of_a_scene_and_a_panic_both_have_to_end(studio: Studio) -> None:
+    studio.slot.put(frame(TRANSLATED))
+    until(lambda: studio.shows(TRANSLATED))
+    studio.publisher.set_slate(True)
+    until(studio.shows_slate)
+    assert (studio.publisher.status().slate, studio.publisher.status().panic) == (True, False)
+    studio.publisher.set_panic(True)
+    studio.publisher.set_slate(False)
+    studio.slot.put(frame(TRANSLATED))
+    count = len(studio.sink.pictures)
+    until(lambda: len(studio.sink.pictures) > count + 10)
+    assert not any(flat(p, TRANSLATED) for p in studio.sink.pictures[count:])
+    studio.publisher.set_slate(True)
+    studio.publisher.set_panic(False)
+    until(studio.shows_slate)
+    studio.publisher.set_slate(False)
+    studio.slot.put(frame(TRANSLATED))
+    until(lambda: studio.shows(TRANSLATED))
+
+
 def test_panic_is_at_once_even_between_two_slow_ticks(new_studio: NewStudio) -> None:
     studio = new_studio(fps=1)
     studio.publisher.start()

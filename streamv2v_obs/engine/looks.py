@@ -1,0 +1,107 @@
+"""Changes as the translator meets them: what of one concerns the picture, applied together; and the scenes' banks."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+
+from streamv2v_obs.commands import Change
+from streamv2v_obs.errors import ConfigError, OutOfDeviceMemory
+from streamv2v_obs.settings import TranslatorSettings, check_steps
+from streamv2v_obs.translator.loading import Model
+from streamv2v_obs.translator.translator import BankSnapshot, Translator
+
+log = logging.getLogger(__name__)
+
+FADE_S = 1.0
+"""How long a bank takes to fade where no time is given."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What became of a change: itself without the parts that could not be had, and why they could not."""
+
+    change: Change
+    restored: bool
+    emptied: bool
+    note: str
+
+
+class Looks:
+    """Owns the translator; a change of ``steps`` puts another one in its place. For the thread that owns the GPU."""
+
+    def __init__(self, model: Model, settings: TranslatorSettings, width: int, height: int) -> None:
+        self._model = model
+        self._settings = settings  # as they are in force
+        self._banks: OrderedDict[str, BankSnapshot] = OrderedDict()
+        self.translator = Translator(model, settings, width=width, height=height)
+
+    def close(self) -> None:
+        """Leave the model as it was."""
+        self.translator.close()
+
+    @property
+    def scenes_stored(self) -> tuple[str, ...]:
+        """The scenes whose banks can be brought back, the newest last."""
+        return tuple(self._banks)
+
+    def apply(self, change: Change) -> Applied:
+        """Apply everything of ``change`` but its source."""
+        if change.save_as is not None and self.translator.bank_filled:
+            self._banks[change.save_as] = self.translator.snapshot()
+            self._banks.move_to_end(change.save_as)
+            while len(self._banks) > self._settings.bank.scenes:
+                self._banks.popitem(last=False)
+        note = ""
+        before = self.translator
+        try:
+            self._apply_costly(change)
+        except (ConfigError, OutOfDeviceMemory, ValueError) as error:
+            # A strength that collapses, say: the old one stays, and status says why.
+            log.error("not applied: %s", error)
+            note = str(error)
+            change = replace(change, style=None, strength=None, steps=None)
+        translator = self.translator
+        if change.seed is not None:
+            translator.set_seed(change.seed)
+        if change.prompt is not None:
+            translator.set_prompt(change.prompt, change.blend_s)
+        self._settings = self._settings.model_copy(
+            update={
+                name: value
+                for name in ("prompt", "strength", "steps", "seed")
+                if (value := getattr(change, name)) is not None
+            }
+        )
+        saved = self._banks.get(change.bank_of or change.scene or "") if change.bank == "restore" else None
+        restored = saved is not None and self._restore(saved)
+        emptied = translator is not before or (change.bank in ("reset", "restore") and not restored)
+        if change.bank == "fade":
+            translator.fade_bank(change.blend_s or FADE_S)
+        elif emptied and not restored:
+            translator.reset_bank()
+        return Applied(change, restored, (emptied or change.bank == "fade") and not restored, note)
+
+    def _apply_costly(self, change: Change) -> None:
+        """Style, strength and steps; raises where one of them cannot be had."""
+        steps, strength = change.steps or self._settings.steps, change.strength or self._settings.strength
+        check_steps(strength, steps)
+        if change.style is not None:
+            self._model.set_style(change.style or None)
+        if steps != self._settings.steps:
+            settings = self._settings.model_copy(update={"steps": steps, "strength": strength})
+            # The new one first: if it does not fit into memory, the old one goes on.
+            made = Translator(self._model, settings, width=self.translator.width, height=self.translator.height)
+            self.translator.close()
+            self.translator = made
+        elif change.strength is not None:
+            self.translator.set_strength(change.strength)
+
+    def _restore(self, saved: BankSnapshot) -> bool:
+        try:
+            self.translator.restore(saved, in_flight=False)
+        except ConfigError as error:  # saved with another number of steps
+            log.info("the scene begins with an empty bank: %s", error)
+            return False
+        return True
