@@ -19,8 +19,9 @@ from streamv2v_obs.presets import Presets
 from streamv2v_obs.publish.browser import BrowserSink
 from streamv2v_obs.publish.outputs import open_sinks
 from streamv2v_obs.publish.publisher import Publisher
+from streamv2v_obs.publish.virtual_camera import conflict_with_obs
 from streamv2v_obs.settings import Settings
-from streamv2v_obs.stats import EngineFailure, ServiceStatus
+from streamv2v_obs.stats import EngineFailure, ObsStatus, ServiceStatus
 
 log = logging.getLogger(__name__)
 
@@ -170,21 +171,24 @@ class Service:
     def status(self) -> ServiceStatus:
         """All there is to say."""
         failure = self._engine.failure
-        fields = {} if self._obs is None else {"obs": self._obs.status()}
+        obs = ObsStatus() if self._obs is None else self._obs.status()
+        publish = self._publisher.status()
+        shared = obs.virtual_camera and any(output.kind == "camera" for output in publish.outputs)
+        notices = [*self._notices, *([conflict] if shared and (conflict := conflict_with_obs()) else [])]
         return ServiceStatus(
             version=__version__,
             pid=os.getpid(),
             uptime_s=round(time.monotonic() - self._started_at, 1),
             address=self._control.address,
-            publish=self._publisher.status(),
+            publish=publish,
             engine=self._engine.status,
             engine_state=self._engine.state,
             engine_pid=self._engine.pid,
             engine_restarts=self._engine.restarts,
             failure=failure.message if failure is not None else "",
             preset=self.presets.current,
-            notices=tuple(self._notices),
-            **fields,
+            notices=tuple(notices),
+            obs=obs,
         )
 
     # --- inside ----------------------------------------------------------------------------------------------

@@ -313,6 +313,15 @@ class SceneRule(Rule):
     scene: Text = Field(description="its name in OBS, its UUID (websocket 5.4 on), or a glob such as 'Game *'")
 
 
+class AudioSync(Section):
+    """A sound that is held back as long as the picture takes."""
+
+    input: Text = Field(description="its name in OBS, a microphone say")
+    extra_ms: Annotated[int, Field(ge=-950, le=5000)] = Field(
+        0, description="added to what is measured, for the way from the camera into OBS"
+    )
+
+
 class ObsSettings(Section):
     """The link to OBS."""
 
@@ -329,6 +338,18 @@ class ObsSettings(Section):
     bypass_by_event: bool = Field(False, description="they may switch bypass on, too; off they always may")
     preset_items: bool = Field(False, description="an item named like a preset, switched on in the program scene")
     preset_filters: bool = Field(False, description="a filter named like a preset, switched on")
+    status_text: Text | None = Field(None, description="a text source in OBS that is to show the status")
+    audio_sync: AudioSync | None = Field(None, description="hold a sound back by the age of the picture shown")
+    stop_with_obs: bool = Field(False, description="end the service when OBS is closed")
+
+    @model_validator(mode="after")
+    def _words_go_one_way(self) -> ObsSettings:
+        if self.prompt_text is not None and self.prompt_text == self.status_text:
+            raise ValueError(
+                f"prompt_text and status_text are both {self.prompt_text!r}: the status would be the prompt; "
+                "allowed: two text sources"
+            )
+        return self
 
     @property
     def all_rules(self) -> tuple[SceneRule, ...]:

@@ -143,6 +143,8 @@ class ObsStatus:
     scene: str | None = None
     rule: str | None = None
     connects: int = 0
+    virtual_camera: bool = False
+    """OBS's own is on."""
     note: str = ""
     """What is asked for in OBS, or of it, and cannot be done; empty once it can."""
 

@@ -22,10 +22,13 @@ class Chore(Protocol):
     matter: str
     """The setting that asks for it."""
     due_at: float
+    changed: bool
+    """Whether something in OBS is not as it was, so that ``put_back`` is called at the end."""
 
     def begin(self, version: ObsVersion, now: float) -> None: ...  # at each new connection
     def hear(self, event: Event, now: float) -> None: ...
     def do(self, requests: Requests, now: float) -> None: ...  # and set due_at anew
+    def put_back(self, requests: Requests) -> None: ...
 
 
 def do_due(chores: tuple[Chore, ...], requests: Requests, now: float, complain: Complain) -> None:

@@ -273,6 +273,15 @@ class Requests:
         """Send ``data`` to all clients of OBS, ourselves included, as a custom event."""
         self.call("BroadcastCustomEvent", {"eventData": data})
 
+    def virtual_camera(self) -> bool:
+        """Whether OBS's own virtual camera is on; not where OBS has none."""
+        try:
+            return self.call("GetVirtualCamStatus").get("outputActive") is True
+        except (ObsUnreachable, ObsRefused):
+            raise
+        except ObsError:  # 604: there is no such output
+            return False
+
     def screenshot(self, source: str, width: int | None = None, quality: int = 90) -> bytes:
         """A JPEG of what a source or scene shows now, scaled to ``width`` pixels (none: its own size).
 

@@ -130,6 +130,13 @@ class FilterSwitched:
 
 
 @dataclass(frozen=True)
+class VirtualCameraSwitched:
+    """OBS's own virtual camera was started or stopped."""
+
+    on: bool
+
+
+@dataclass(frozen=True)
 class ExitStarted:
     """OBS is closing."""
 
@@ -182,6 +189,7 @@ Event: TypeAlias = (
     | InputSettingsChanged
     | ItemSwitched
     | FilterSwitched
+    | VirtualCameraSwitched
     | ExitStarted
     | CustomEvent
     | Connected
@@ -235,6 +243,7 @@ _READ: dict[str, Callable[[Mapping[str, Any]], Event]] = {
     "SourceFilterEnableStateChanged": lambda d: FilterSwitched(
         _text(d, "sourceName"), _text(d, "filterName"), _flag(d, "filterEnabled")
     ),
+    "VirtualcamStateChanged": lambda d: VirtualCameraSwitched(_flag(d, "outputActive")),
     "ExitStarted": lambda d: ExitStarted(),
     "CustomEvent": lambda d: CustomEvent(dict(d)),
 }

@@ -6,24 +6,27 @@ import logging
 import random
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Literal, TypeAlias, TypeVar
 
 from streamv2v_obs.commands import Change
 from streamv2v_obs.errors import ObsError, ObsRefused, ObsUnreachable
 from streamv2v_obs.obs.chores import Chore, do_due
-from streamv2v_obs.obs.client import Events, Requests, open_events, open_requests
-from streamv2v_obs.obs.events import Connected, Disconnected, ExitStarted, parse
+from streamv2v_obs.obs.client import Events, Requests, no_is_an_answer, open_events, open_requests
+from streamv2v_obs.obs.events import Connected, Disconnected, Event, ExitStarted, VirtualCameraSwitched, parse
 from streamv2v_obs.obs.hearing import Hearing
 from streamv2v_obs.obs.prompt_text import PromptText
 from streamv2v_obs.obs.scenes import HEARTBEAT_S
 from streamv2v_obs.obs.wishes import Steered
+from streamv2v_obs.obs.write_back import SoundDelay, StatusText
 from streamv2v_obs.settings import Settings
 from streamv2v_obs.stats import ObsStatus
 
 log = logging.getLogger(__name__)
 
+GOODBYE_S = 0.4
+"""Longest wait for one answer while things are put back at the end; the service is given 2 s for all of its end."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0
 """Between two attempts to connect; below 10 s together with the longest attempt, so that OBS is back within that."""
 
@@ -45,6 +48,7 @@ class ObsListener:
 
     def __init__(self, settings: Settings, steered: Steered) -> None:
         self._settings = settings.obs
+        self._steered = steered
         self._thread = threading.Thread(target=self._run, name="obs", daemon=True)
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -101,6 +105,7 @@ class ObsListener:
             failures = 0 if self._status.connects > connects else failures + 1
             pause_s = min(FIRST_PAUSE_S * 2**failures, LONGEST_PAUSE_S)
             self._stopping.wait(pause_s * random.uniform(0.6, 1.0))  # noqa: S311  spreads load, guards nothing
+        self._put_back()
         self._become("off")
 
     def _hold_link(self) -> None:
@@ -114,6 +119,7 @@ class ObsListener:
                 version, (scene, uuid) = requests.version(), requests.program()
                 self._scenes.take(Connected(scene, str(version), uuid))
                 self._hearing.begin(version)
+                self._status = replace(self._status, virtual_camera=requests.virtual_camera())
                 self._status = replace(self._status, version=str(version), connects=self._status.connects + 1)
                 self._tell_scene()
                 for chore in self._chores:
@@ -124,6 +130,17 @@ class ObsListener:
             self._scenes.take(Disconnected())
             with self._lock:
                 self._links.clear()
+
+    def _put_back(self) -> None:
+        changed = [chore for chore in self._chores if chore.changed]
+        if not changed or self._status.state != "connected":
+            return
+        # Not by the connection that was: ``stop`` closed it, since its thread may have waited for a frozen OBS.
+        hasty = self._settings.model_copy(update={"timeout_s": GOODBYE_S})
+        with suppress(ObsError), closing(open_requests(hasty)) as requests:
+            for chore in changed:
+                with no_is_an_answer():
+                    chore.put_back(requests)
 
     def _opened(self, link: Link) -> Link:
         with self._lock:
@@ -139,17 +156,27 @@ class ObsListener:
             self._tell_scene()
             message = events.read(self._patience_s())
             event = parse(message) if message is not None else None
-            if isinstance(event, ExitStarted):
-                # OBS waits some seconds for clients that stay.
-                raise ObsUnreachable("OBS was closed")
             if event is not None:
-                for chore in self._chores:
-                    chore.hear(event, time.monotonic())
-                self._hearing.hear(event, requests)
+                self._hear(event, requests)
             if time.monotonic() >= self._scenes.ask_at:
                 self._scenes.ask(requests)
             if not self._scenes.state.changing_collection:
                 do_due(self._chores, requests, time.monotonic(), self._complain)
+
+    def _hear(self, event: Event, requests: Requests) -> None:
+        match event:
+            case ExitStarted():
+                if self._settings.stop_with_obs:
+                    log.info("OBS: it was closed, and obs.stop_with_obs is true")
+                    self._steered.stop()
+                # OBS waits some seconds for clients that stay.
+                raise ObsUnreachable("OBS was closed")
+            case VirtualCameraSwitched(on):
+                self._status = replace(self._status, virtual_camera=on)
+            case _:
+                for chore in self._chores:
+                    chore.hear(event, time.monotonic())
+                self._hearing.hear(event, requests)
 
     def _patience_s(self) -> float:
         dues = [] if self._scenes.state.changing_collection else [chore.due_at for chore in self._chores]
@@ -181,4 +208,8 @@ def _chores(settings: Settings, steered: Steered) -> tuple[Chore, ...]:
     chores: list[Chore] = []
     if settings.obs.prompt_text is not None:
         chores.append(PromptText(settings.obs.prompt_text, lambda text: steered.apply(Change(prompt=text))))
+    if settings.obs.status_text is not None:
+        chores.append(StatusText(settings.obs.status_text, steered.status))
+    if settings.obs.audio_sync is not None:
+        chores.append(SoundDelay(settings.obs.audio_sync, steered.status))
     return tuple(chores)

@@ -22,6 +22,7 @@ class PromptText:
     """A chore that calls ``use`` with each new text, once; an empty text leaves the prompt as it is."""
 
     matter = "obs.prompt_text"
+    changed = False
 
     def __init__(self, source: str, use: Callable[[str], None]) -> None:
         self.due_at = 0.0
@@ -66,6 +67,9 @@ class PromptText:
             self.due_at = math.inf if self._told else now + POLL_S
         if self._typed is None and len(self._used or "") > LIMIT:
             raise ObsError(f"{self._source!r} says {len(self._used or '')} characters; allowed: {LIMIT}")
+
+    def put_back(self, requests: Requests) -> None:
+        """Nothing was changed."""
 
     def _note(self, settings: Mapping[str, Any], now: float) -> None:
         text = str(settings.get("text") or "")

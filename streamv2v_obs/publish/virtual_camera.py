@@ -39,6 +39,16 @@ def how_to_get_one(platform: str = sys.platform) -> str:
     return _HOW_TO_GET_ONE.get(platform, f"pyvirtualcam knows none for {platform}")
 
 
+def conflict_with_obs(platform: str = sys.platform) -> str:
+    """What to say when OBS's own virtual camera is on beside ours; nothing where they are two devices."""
+    if platform not in ("win32", "darwin"):
+        return ""
+    return (
+        "OBS's own virtual camera is on, and on this system it is the device that we feed: press 'Stop Virtual "
+        "Camera' in OBS, or leave the camera out of publish.outputs"
+    )
+
+
 class VirtualCamera:
     """One device, opened once and kept: v4l2loopback may refuse to be opened a second time.
 

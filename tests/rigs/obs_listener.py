@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from streamv2v_obs.commands import Change
 from streamv2v_obs.obs.listener import ObsListener
 from streamv2v_obs.presets import Presets
 from streamv2v_obs.settings import ObsSettings, Preset, Settings
-from streamv2v_obs.stats import EngineStatus, ServiceStatus
+from streamv2v_obs.stats import EngineStatus, PublishStatus, ServiceStatus
 from tests.rigs.obs import RealObs
 
 
@@ -25,10 +26,18 @@ class Heard:
         self.prepared: list[str] = []
         self.presets = Presets(presets)
         self.engine = EngineStatus()
+        self.publish = PublishStatus()
+        self.stopped = threading.Event()
         self.listener = ObsListener(Settings(obs=settings, presets=presets), self)
 
     def status(self) -> ServiceStatus:
-        return ServiceStatus("1", 2, 3.0, "http://here", engine=self.engine)
+        return ServiceStatus(
+            "1", 2, 3.0, "http://here", engine=self.engine, publish=self.publish, engine_state="running"
+        )
+
+    def stop(self) -> None:
+        self.stopped.set()
+        self.listener.stop()  # as the service does
 
     def apply(self, change: Change) -> None:
         self.presets.note(change)

@@ -52,6 +52,8 @@ CONFIGS = Path(__file__).parents[2] / "configs"
         ),
         ("obs: {default: {steps: 8}}\ntranslator: {strength: 0.1}\n", ("obs.default: strength 0.1 with 8 steps",)),
         ("obs: {rules: [{scene: A, blend_s: 61}]}\n", ("obs.rules.0.blend_s = 61", "less than or equal to 60")),
+        ("obs: {prompt_text: T, status_text: T}\n", ("both 'T'", "two text sources")),
+        ("obs: {audio_sync: {extra_ms: 5}}\n", ("obs.audio_sync.input is missing",)),
         ("log: \x07\n", ("not valid YAML",)),
         ("model: {width: 500}\n", (":1:", "model.width = 500", "multiple of 8")),
         ("control: {host: 0.0.0.0}\n", ("control.host = '0.0.0.0'", "'127.0.0.1'")),

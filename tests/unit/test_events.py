@@ -46,6 +46,7 @@ TOLD: list[tuple[str, dict[str, Any], Event]] = [
         {"sourceName": "Cam", "filterName": "Comic", "filterEnabled": False},
         events.FilterSwitched("Cam", "Comic", False),
     ),
+    ("VirtualcamStateChanged", {"outputActive": True}, events.VirtualCameraSwitched(True)),
     ("ExitStarted", {}, events.ExitStarted()),
     ("CustomEvent", {"any": ["thing"]}, events.CustomEvent({"any": ["thing"]})),
 ]

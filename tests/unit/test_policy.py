@@ -64,6 +64,7 @@ OTHERS: list[Event] = [
     events.InputSettingsChanged("Cam", {"text": "reset"}),
     events.ItemSwitched("keep", 1, True),
     events.FilterSwitched("Cam", "reset", True),
+    events.VirtualCameraSwitched(True),
     events.ExitStarted(),
     events.CustomEvent({"prompt": "x"}),
 ]

@@ -14,7 +14,7 @@ from pyvirtualcam import camera as library
 
 from streamv2v_obs.errors import SinkLost
 from streamv2v_obs.frames import Pixels
-from streamv2v_obs.publish.virtual_camera import VirtualCamera, how_to_get_one
+from streamv2v_obs.publish.virtual_camera import VirtualCamera, conflict_with_obs, how_to_get_one
 from streamv2v_obs.settings import PublishSettings
 
 
@@ -159,3 +159,8 @@ def test_a_device_that_fails_is_lost() -> None:
     with pytest.raises(SinkLost, match="write failed"):
         camera.send(np.zeros((64, 64, 3), np.uint8))
     camera.close()
+
+
+@pytest.mark.parametrize(("platform", "shared"), [("win32", True), ("darwin", True), ("linux", False)])
+def test_where_obs_feeds_the_same_device_that_is_said(platform: str, shared: bool) -> None:
+    assert ("Stop Virtual Camera" in conflict_with_obs(platform)) == shared
