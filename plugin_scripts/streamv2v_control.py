@@ -65,6 +65,7 @@ class Wishes:
     strength: float = 0.4
     program: str = ""
     config: str = ""
+    start_with_obs: bool = False
 
 
 def read_wishes(settings: Any) -> Wishes:
@@ -83,6 +84,7 @@ def read_wishes(settings: Any) -> Wishes:
         strength=round(float(obs.obs_data_get_double(settings, "strength")), 2),
         program=text("program"),
         config=text("config"),
+        start_with_obs=bool(obs.obs_data_get_bool(settings, "start_with_obs")),
     )
 
 
@@ -293,6 +295,9 @@ class Worker:
 
     def _carry_out(self, order: Order) -> None:
         try:
+            if order.path == START and order.body and self._runs():
+                self.last = "the service runs already"
+                return
             if order.path == START:
                 self._start_service()
             else:
@@ -306,6 +311,13 @@ class Worker:
         else:
             self.last = order.done
             self._said.pop(f"order {order.kind}", None)
+
+    def _runs(self) -> bool:
+        try:
+            self._ask("GET", "/v1/status", None)
+        except Absent:
+            return False
+        return True
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> tuple[dict[str, Any], Place]:
         absent = Absent(NOT_RUNNING)
@@ -451,6 +463,7 @@ BYPASS_OFF = Order("bypass", "/v1/bypass", {"on": False}, "bypass off")
 BANK_RESET = Order("bank", "/v1/bank", {"policy": "reset"}, "bank emptied")
 BANK_RESTORE = Order("bank", "/v1/bank", {"policy": "restore"}, "bank of this scene brought back")
 SERVICE_START = Order("service", START, {}, "starting the service")
+SERVICE_START_WITH_OBS = Order("service", START, {"unless": "it runs"}, "starting the service with OBS")
 SERVICE_STOP = Order("service", "/v1/stop", {}, "service told to stop")
 
 # No hotkey switches bypass on: what shows the raw picture must not be a slip of a finger.
@@ -502,6 +515,8 @@ def script_load(settings: Any) -> None:
         obs.obs_data_array_release(saved)
     _worker = Worker(read_wishes(settings), _log)
     _worker.start()
+    if _worker.wishes.start_with_obs:
+        _post(SERVICE_START_WITH_OBS)
 
 
 def script_save(settings: Any) -> None:
@@ -567,6 +582,8 @@ def script_properties() -> Any:
 
     _button(form, "start", "Start service", lambda: _post(SERVICE_START))
     _button(form, "stop", "Stop service", lambda: _post(SERVICE_STOP))
+    with_obs = obs.obs_properties_add_bool(form, "start_with_obs", "Start it when OBS loads this script")
+    _explain(with_obs, "Unless one runs already. That it ends with OBS is a setting of its own: obs.stop_with_obs.")
     path = (obs.OBS_PATH_FILE, "", "")
     program = obs.obs_properties_add_path(form, "program", "Program", *path)
     _explain(program, f"What 'Start service' starts. Empty: {APP}, if it is on the PATH that OBS got.")

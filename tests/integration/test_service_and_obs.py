@@ -17,12 +17,15 @@ pytestmark = pytest.mark.obs
 RULES = """[
     {scene: A, prompt: a pencil sketch, bank: restore},
     {scene: B, prompt: a blueprint, bank: reset, strength: 0.5},
-    {scene: "C*", prompt: a sepia photograph, bank: keep}]"""
+    {scene: "C*", prompt: a sepia photograph, bank: keep},
+    {scene: Pause, output: slate, bank: fade, steps: 1}]"""
+PRESETS = "[{name: Neon, prompt: neon lights}, {name: Print, prompt: a blueprint, strength: 0.5, blend_s: 0.5}]"
 LED_BY_OBS = (
     "capture.kind=pattern",
     "obs.enabled=true",
     "obs.password={env: OBS_PASSWORD}",
     f"obs.rules={RULES}",
+    f"presets={PRESETS}",
 )
 
 
@@ -83,6 +86,21 @@ def test_scenes_change_prompt_and_bank_as_their_rules_say(obs: RealObs, service:
         obs.scene("C")
         time.sleep(1)
         assert service.engine()["changes"] == changes, "the same scene again does nothing"
+
+        obs.requests.broadcast({"streamv2v": {"preset": "Print"}})
+        service.until(lambda: service.status()["preset"] == "Print", "the preset is in force")
+        service.until(lambda: service.engine()["prompt"] == "a blueprint", "so is its prompt")
+        service.until(lambda: tint(viewer) > 20, "a blueprint is blue")
+
+        obs.requests.call("CreateScene", {"sceneName": "Pause"})
+        obs.scene("Pause")
+        service.until_on_air("SLATE")
+        assert service.status()["publish"]["slate"]
+        service.until(lambda: service.engine()["steps"] == 1, "the engine goes on, with one step")
+        obs.scene("C")
+        service.until_on_air("TRANSLATED")
+        service.until(lambda: tint(viewer) < -20, "a sepia photograph again")
+        assert service.status()["preset"] is None
     status = service.status()["obs"]
     assert (status["state"], status["scene"], status["rule"]) == ("connected", "C", "C*")
     assert service.stop() == 0

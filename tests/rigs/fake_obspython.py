@@ -35,6 +35,9 @@ class FakeObspython(ModuleType):
     def obs_data_get_double(self, data: dict[str, Any], name: str) -> float:
         return float(data.get(name, 0.0))
 
+    def obs_data_get_bool(self, data: dict[str, Any], name: str) -> bool:
+        return bool(data.get(name, False))
+
     def obs_data_get_array(self, data: dict[str, Any], name: str) -> Any:
         return data.get(name)
 
@@ -73,6 +76,9 @@ class FakeObspython(ModuleType):
 
     def obs_properties_add_text(self, form: dict[str, Any], name: str, text: str, kind: int) -> Any:
         return self._add(form, name, text, kind)
+
+    def obs_properties_add_bool(self, form: dict[str, Any], name: str, text: str) -> Any:
+        return self._add(form, name, text, None)
 
     def obs_properties_add_path(self, form: Any, name: str, text: str, kind: int, allowed: str, begin: str) -> Any:
         return self._add(form, name, text, kind)

@@ -394,6 +394,29 @@ def test_start_runs_the_program_and_says_why_it_failed(script: Running, tmp_path
     until(lambda: "cannot be started" in script.status(), script.status)
 
 
+@posix
+def test_it_starts_the_service_with_obs_unless_one_runs(script: Running, tmp_path: Path) -> None:
+    program = tmp_path / "streamv2v-obs"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    program.chmod(0o755)
+    script.load(program=str(program), start_with_obs=True)
+    until(lambda: "service started" in script.status(), script.status)
+    script.module.script_unload()
+
+    lock, fake = InstanceLock(), FakeService()
+    lock.acquire()
+    server = ControlServer(ControlSettings(port=0), fake)
+    server.start()
+    try:
+        script.load()
+        until(lambda: "runs already" in script.status(), script.status)
+        assert (tmp_path / "asked").read_text() == "start\n", "once"
+    finally:
+        server.stop()
+        server.join(5)
+        lock.release()
+
+
 def test_start_without_a_program_names_the_property(script: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     script.load()
