@@ -567,7 +567,7 @@ def script_properties() -> Any:
     bank = obs.obs_properties_add_list(
         form, "bank", "Bank, with a prompt", obs.OBS_COMBO_TYPE_LIST, obs.OBS_COMBO_FORMAT_STRING
     )
-    for label, policy in (("kept", "keep"), ("emptied", "reset"), ("brought back", "restore")):
+    for label, policy in (("kept", "keep"), ("emptied", "reset"), ("faded out", "fade"), ("brought back", "restore")):
         obs.obs_property_list_add_string(bank, label, policy)
     obs.obs_properties_add_float_slider(form, "strength", "Strength", 0.02, 1.0, 0.01)
     for slot in (1, 2, 3):

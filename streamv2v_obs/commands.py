@@ -16,7 +16,7 @@ class Change:
     ``scene`` names the OBS scene that this change brings in; ``bank: restore`` brings back the bank saved under
     that name, or under ``bank_of`` (or resets, if there is none). ``save_as`` saves the bank in force under that name
     first. ``blend_s`` is the time that the prompt takes to become another one, and a bank to fade. ``preset`` names
-    the preset that this change brings in; '' for none.
+    the preset that this change brings in.
     """
 
     prompt: str | None = None

@@ -7,7 +7,7 @@ import pytest
 from streamv2v_obs.commands import Change
 from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.presets import Presets, change_to, fill_in
-from streamv2v_obs.settings import Preset, SceneRule
+from streamv2v_obs.settings import ObsSettings, Preset, Rule, SceneRule
 
 A = Preset(name="A", prompt="a", strength=0.3, bank="reset")
 B = Preset(name="B", prompt="b", seed=2)
@@ -69,3 +69,9 @@ def test_what_a_rule_sets_wins_over_its_preset() -> None:
     assert (plain.prompt, plain.strength, plain.bank, plain.preset) == ("a", 0.3, "reset", "A")
     assert (own.prompt, own.strength, own.bank) == ("mine", 0.3, "keep")
     assert other == SceneRule(scene="3", prompt="p")
+
+
+def test_the_default_rule_may_call_a_preset_too() -> None:
+    settings = ObsSettings(rules=(SceneRule(scene="1"),), default=Rule(preset="A", bank="keep"))
+    default = fill_in(settings.all_rules, (A,))[-1]
+    assert (default.scene, default.prompt, default.strength, default.bank) == ("*", "a", 0.3, "keep")
