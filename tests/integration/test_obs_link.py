@@ -90,15 +90,14 @@ def test_bypass_ends_with_its_scene(obs: RealObs) -> None:
 
 
 def test_the_slate_of_a_scene_and_a_rule_for_all_others(obs: RealObs) -> None:
-    lost = "6f1c9c2e-0000-4000-8000-0123456789ab"
-    rules = (SceneRule(scene="B", output="slate"), SceneRule(scene=lost, prompt="lost"))
-    settings = obs.settings(*rules).model_copy(update={"default": Rule(prompt="d", bank="fade", blend_s=1)})
+    settings = obs.settings(SceneRule(scene="B", output="slate")).model_copy(
+        update={"default": Rule(prompt="d", bank="fade", blend_s=1)}
+    )
     with listening(settings) as heard:
         heard.until_connected()
         for scene in ("B", "C", "B"):
             obs.scene(scene)
             heard.until(lambda scene=scene: heard.listener.status().scene == scene)  # type: ignore[misc]
-        status = heard.listener.status()
     assert heard.slates == [True, False, True]
     other = Change(prompt="d", bank="fade", blend_s=1)
     assert heard.changes == [
@@ -107,9 +106,26 @@ def test_the_slate_of_a_scene_and_a_rule_for_all_others(obs: RealObs) -> None:
         replace(other, scene="C"),
         Change(scene="B"),
     ]
-    if not obs.requests.version().at_least(5, 4):
-        assert lost in status.note
-        assert "tells no UUIDs" in status.note
+
+
+def test_a_scene_named_by_its_uuid_keeps_its_rule_under_another_name(obs: RealObs) -> None:
+    known = {scene["sceneName"]: scene.get("sceneUuid") for scene in obs.requests.call("GetSceneList")["scenes"]}
+    uuid = known["B"] or "6f1c9c2e-0000-4000-8000-0123456789ab"
+    with listening(obs.settings(SceneRule(scene=uuid, prompt="b"))) as heard:
+        heard.until_connected()
+        if not obs.requests.version().at_least(5, 4):
+            heard.until(lambda: f"{uuid} stands for no scene" in heard.listener.status().note)
+            return
+        obs.scene("B")
+        assert heard.until_changed("B") == Change(prompt="b", scene="B")
+        obs.requests.call("SetSceneName", {"sceneName": "B", "newSceneName": "Another"})
+        try:
+            heard.until(lambda: heard.listener.status().scene == "Another")
+            settle(obs)
+            assert len(heard.changes) == 1
+            assert heard.listener.status().rule == uuid
+        finally:
+            obs.requests.call("SetSceneName", {"sceneName": "Another", "newSceneName": "B"})
 
 
 @pytest.mark.parametrize(("when", "early"), [("start", True), ("end", False)])

@@ -224,7 +224,10 @@ class RealObs:
         )
         if self._scripts:
             scripts = [{"path": str(path), "settings": dict(settings)} for path, settings in self._scripts]
-            collection = {"name": "Test", "modules": {"scripts-tool": scripts}}
+            # Without any scene OBS 30 ends itself while it loads this.
+            scene = {"id": "scene", "versioned_id": "scene", "name": "Scene", "settings": {}}
+            scenes = {"sources": [scene], "scene_order": [{"name": "Scene"}], "current_scene": "Scene"}
+            collection = {"name": "Test", "modules": {"scripts-tool": scripts}, **scenes}
             (root / "basic" / "scenes" / "Test.json").write_text(json.dumps(collection))
         os.chmod(self._folder, 0o700)  # noqa: PTH101  Qt refuses a runtime folder that others can read
 
