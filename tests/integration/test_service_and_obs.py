@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.conftest import Require
@@ -53,6 +54,12 @@ def tint(viewer: Viewer) -> float:
     """Blue minus red of the newest picture: blueprint far above zero, sepia far below, pencil near it."""
     red, _, blue = viewer.newest().mean
     return blue - red
+
+
+def service_times(service: RunningService) -> tuple[float, float]:
+    """CPU seconds that the service's own process, without the engine, has used: user and system."""
+    used = psutil.Process(service.process.pid).cpu_times()
+    return used.user, used.system
 
 
 def test_scenes_change_prompt_and_bank_as_their_rules_say(obs: RealObs, service: RunningService) -> None:
@@ -113,6 +120,16 @@ def test_pictures_go_on_without_obs_and_the_link_comes_back(obs: RealObs, servic
     until_scene(service, "B")
     with Viewer(service) as viewer:
         service.until(lambda: viewer.count > 5, "pictures come")
+        obs.freeze()
+        lost = service.said.count("OBS: connecting")
+        service.until(lambda: service.status()["obs"]["state"] == "connecting", "the silence is noticed", 10)
+        seen, busy_s = viewer.count, sum(service_times(service))
+        time.sleep(4)
+        assert viewer.count > seen, "pictures go on"
+        assert sum(service_times(service)) - busy_s < 2, "waiting for it is no work"
+        obs.thaw()
+        service.until(lambda: service.status()["obs"]["state"] == "connected", "it is heard again", 10)
+        assert service.said.count("OBS: connecting") == lost + 1, "one line, not one for each attempt"
         obs.kill()
         service.until(lambda: service.status()["obs"]["state"] == "connecting", "the loss is noticed", 10)
         seen, translated = viewer.count, service.engine()["translated"]
@@ -125,6 +142,7 @@ def test_pictures_go_on_without_obs_and_the_link_comes_back(obs: RealObs, servic
         print(f"link back after {took_s:.1f} s")
         assert until_scene(service, "A")["prompt"] == "a pencil sketch"
         assert viewer.longest_gap_s < 2
+    assert PASSWORD not in service.said
     assert service.stop() == 0
 
 
