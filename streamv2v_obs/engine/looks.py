@@ -76,23 +76,25 @@ class Looks:
         )
         saved = self._banks.get(change.bank_of or change.scene or "") if change.bank == "restore" else None
         restored = saved is not None and self._restore(saved)
-        emptied = translator is not before or (change.bank in ("reset", "restore") and not restored)
-        if change.bank == "fade":
+        if change.bank == "fade" and translator is before:  # another one's bank is empty already
             translator.fade_bank(change.blend_s or FADE_S)
-        elif emptied and not restored:
+        elif change.bank in ("reset", "restore") and not restored:
             translator.reset_bank()
-        return Applied(change, restored, (emptied or change.bank == "fade") and not restored, note)
+        emptied = not restored and (translator is not before or change.bank != "keep")
+        return Applied(change, restored, emptied, note)
 
     def _apply_costly(self, change: Change) -> None:
-        """Style, strength and steps; raises where one of them cannot be had."""
+        """Style, strength and steps; raises where one of them cannot be had, and then all are as they were."""
         steps, strength = change.steps or self._settings.steps, change.strength or self._settings.strength
         check_steps(strength, steps)
-        if change.style is not None:
-            self._model.set_style(change.style or None)
+        made: Translator | None = None
         if steps != self._settings.steps:
             settings = self._settings.model_copy(update={"steps": steps, "strength": strength})
             # The new one first: if it does not fit into memory, the old one goes on.
             made = Translator(self._model, settings, width=self.translator.width, height=self.translator.height)
+        if change.style is not None:
+            self._model.set_style(change.style or None)
+        if made is not None:
             self.translator.close()
             self.translator = made
         elif change.strength is not None:

@@ -128,6 +128,7 @@ class ObsListener:
                 self._follow(requests, events)
         finally:
             self._scenes.take(Disconnected())
+            self._status = replace(self._status, virtual_camera=False)
             with self._lock:
                 self._links.clear()
 

@@ -63,6 +63,18 @@ def test_what_is_set_before_holds_after_other_steps(model: Model, looks: Looks) 
     assert np.array_equal(show(looks), theirs)
 
 
+def test_other_steps_or_none_of_it(looks: Looks) -> None:
+    before = looks.translator
+    applied = looks.apply(Change(steps=3, style="of another model"))
+    assert "of another model" in applied.note
+    assert looks.translator is before
+    show(looks)
+    assert looks.apply(Change(steps=3, bank="fade", blend_s=0.3)).emptied
+    strength = float(looks.translator._latents.extension.strength)
+    show(looks, 5)
+    assert float(looks.translator._latents.extension.strength) == strength, "an empty bank has nothing to fade"
+
+
 @pytest.mark.parametrize("change", [Change(strength=0.02), Change(steps=8, strength=0.1, prompt="p")])
 def test_what_cannot_be_had_is_said_and_the_rest_applied(looks: Looks, change: Change) -> None:
     before = looks.translator
