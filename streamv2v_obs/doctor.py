@@ -144,15 +144,16 @@ def _camera() -> Check:
     if sys.platform != "linux":
         said = f"not opened, because another program may be using it; {browser}"
         return Check("virtual camera", "note", said, how_to_get_one())
-    from streamv2v_obs.doctor_linux import loopback_devices, may_write
+    from streamv2v_obs.doctor_linux import may_write
+    from streamv2v_obs.publish.virtual_camera_linux import loopback_devices
 
     devices = loopback_devices()
     if not devices:
         return Check("virtual camera", "note", f"no v4l2loopback device; {browser}", how_to_get_one())
-    usable = [device for device in devices if may_write(device.partition(" ")[0])]
+    usable = [f"{path} ({name})" for path, name in devices if may_write(path)]
     if not usable:
         return Check(
-            "virtual camera", "note", f"{devices[0]} may not be written by you", "sudo usermod -aG video $USER"
+            "virtual camera", "note", f"{devices[0][0]} may not be written by you", "sudo usermod -aG video $USER"
         )
     return Check("virtual camera", "ok", ", ".join(usable))
 

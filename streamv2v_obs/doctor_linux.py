@@ -1,4 +1,4 @@
-"""What Linux tells in its virtual files: processor features, video loopback devices, the kind of display."""
+"""What Linux tells in its virtual files: processor features, and what may be written."""
 
 from __future__ import annotations
 
@@ -13,15 +13,6 @@ def cpu_flags() -> frozenset[str]:
         if name.strip() in ("flags", "Features"):
             return frozenset(value.split())
     return frozenset()
-
-
-def loopback_devices() -> list[str]:
-    """Devices that v4l2loopback made, each as ``/dev/videoN (name)``."""
-    found = []
-    for device in sorted(Path("/sys/devices/virtual/video4linux").glob("video*")):
-        name = (device / "name").read_text(encoding="utf-8", errors="replace").strip()
-        found.append(f"/dev/{device.name} ({name})")
-    return found
 
 
 def may_write(device: str) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -16,10 +18,16 @@ from streamv2v_obs.frames import Pixels
 from streamv2v_obs.settings import PublishSettings
 from streamv2v_obs.shape import fit_to
 
+if sys.platform == "linux":
+    from streamv2v_obs.publish import virtual_camera_linux as linux
+
 WIDTH, HEIGHT = 1280, 720
 """Of a camera whose size nobody set: what video calls ask for."""
 
 Packed = npt.NDArray[np.uint8]
+
+_LOOK_S = 1.0
+"""From one look at a Linux device to the next."""
 
 _HOW_TO_GET_ONE = {
     "linux": (
@@ -50,10 +58,10 @@ def conflict_with_obs(platform: str = sys.platform) -> str:
 
 
 class VirtualCamera:
-    """One device, opened once and kept: v4l2loopback may refuse to be opened a second time.
+    """One device, opened once and kept: whoever watches it would lose it with each closing.
 
-    A device that vanishes while it is open goes unnoticed on Linux: the driver's failures are printed by the library,
-    not reported. Whoever watches the device's health does it from outside.
+    pyvirtualcam prints a write that fails on Linux and does not report it; so there each picture's bytes are counted,
+    and the device is looked at once a second. Elsewhere what the library does not report goes unnoticed.
     """
 
     def __init__(self, settings: PublishSettings, *, backend: str | None = None) -> None:
@@ -62,33 +70,75 @@ class VirtualCamera:
         self._height = settings.height or HEIGHT
         self._fit = settings.fit
         name = settings.camera.pixel_format
-        pixel_format, self._pack = _FORMATS["rgb" if name == "auto" else name]
-        try:
-            self._camera = pyvirtualcam.Camera(
-                self._width,
-                self._height,
-                settings.fps,
-                fmt=pixel_format,
-                device=settings.camera.device,
-                backend=backend,
+        self._format = _FORMATS["rgb" if name == "auto" else name]
+        self._camera = self._opened(settings, backend)
+        self._device = self._camera.device  # once it is closed, the library no longer knows
+        self.detail = f"{self._device} {self._width}x{self._height} ({self._camera.backend})"
+        self._watched = sys.platform == "linux" and self._camera.backend == "v4l2loopback"
+        if self._watched:
+            self._health = linux.Health(self._device, self._format.fourcc, self._width, self._height)
+            self._looked_at = -_LOOK_S
+
+    def _opened(self, settings: PublishSettings, backend: str | None) -> pyvirtualcam.Camera:
+        device, on_linux = settings.camera.device, sys.platform == "linux" and backend in (None, "v4l2loopback")
+        if on_linux and device is not None:
+            device = linux.path_of(device)
+
+        def open_device() -> pyvirtualcam.Camera:
+            return pyvirtualcam.Camera(
+                self._width, self._height, settings.fps, fmt=self._format.given, device=device, backend=backend
             )
+
+        try:
+            try:
+                return open_device()
+            except RuntimeError:
+                if not on_linux:
+                    raise
+                if device is None:
+                    linux.rearm_unused()
+                else:
+                    linux.rearm(device)
+                return open_device()
         except RuntimeError as error:
             which = f"virtual camera {settings.camera.device!r}" if settings.camera.device else "virtual camera"
             reason = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
             raise SinkLost(f"no {which} could be opened ({reason}); {how_to_get_one()}") from error
-        self.detail = f"{self._camera.device} {self._width}x{self._height} ({self._camera.backend})"
 
     def send(self, pixels: Pixels) -> None:
         """Show ``pixels``, uint8 [H, W, 3] RGB of any size. Raises SinkLost."""
-        packed = self._pack(fit_to(pixels, self._width, self._height, self._fit))
+        packed = self._format.pack(fit_to(pixels, self._width, self._height, self._fit))
         try:
-            self._camera.send(packed)
+            if self._watched:
+                self._send_watched(packed)
+            else:
+                self._camera.send(packed)
         except (RuntimeError, OSError) as error:
             raise SinkLost(f"virtual camera {self.detail} takes no more pictures: {error}") from error
+
+    def _send_watched(self, packed: Packed) -> None:
+        before = linux.written_by_this_thread()
+        self._camera.send(packed)
+        after = linux.written_by_this_thread()
+        problem = None
+        if before is not None and after is not None and after - before < self._bytes:
+            problem = "the system refuses them; stderr says what it calls that"
+        elif time.monotonic() - self._looked_at >= _LOOK_S:
+            self._looked_at = time.monotonic()
+            problem = self._health.problem()
+        if problem is not None:
+            raise SinkLost(f"virtual camera {self.detail} shows no more pictures: {problem}")
+
+    @property
+    def _bytes(self) -> int:
+        """Of one picture, as it is written to a Linux device."""
+        return self._width * self._height * self._format.bits // 8
 
     def close(self) -> None:
         """Give the device back."""
         self._camera.close()
+        if self._watched:
+            linux.rearm(self._device)
 
 
 def _nv12(pixels: Pixels) -> Packed:
@@ -102,11 +152,23 @@ def _as(code: int) -> Callable[[Pixels], Packed]:
     return lambda pixels: np.ascontiguousarray(cv2.cvtColor(pixels, code), dtype=np.uint8)
 
 
+@dataclass(frozen=True)
+class _Format:
+    """A way to hand pictures over."""
+
+    given: PixelFormat
+    pack: Callable[[Pixels], Packed]
+    fourcc: str
+    """What a Linux device is then set to; RGB is turned to I420 by the library."""
+    bits: int
+    """Of one pixel on a Linux device."""
+
+
 # BT.601, limited range: what the readers of webcams take for granted.
-_FORMATS: dict[str, tuple[PixelFormat, Callable[[Pixels], Packed]]] = {
-    "rgb": (PixelFormat.RGB, lambda pixels: pixels),
-    "i420": (PixelFormat.I420, _as(cv2.COLOR_RGB2YUV_I420)),
-    "nv12": (PixelFormat.NV12, _nv12),
-    "yuyv": (PixelFormat.YUYV, _as(cv2.COLOR_RGB2YUV_YUYV)),
-    "uyvy": (PixelFormat.UYVY, _as(cv2.COLOR_RGB2YUV_UYVY)),
+_FORMATS = {
+    "rgb": _Format(PixelFormat.RGB, lambda pixels: pixels, "YU12", 12),
+    "i420": _Format(PixelFormat.I420, _as(cv2.COLOR_RGB2YUV_I420), "YU12", 12),
+    "nv12": _Format(PixelFormat.NV12, _nv12, "NV12", 12),
+    "yuyv": _Format(PixelFormat.YUYV, _as(cv2.COLOR_RGB2YUV_YUYV), "YUYV", 16),
+    "uyvy": _Format(PixelFormat.UYVY, _as(cv2.COLOR_RGB2YUV_UYVY), "UYVY", 16),
 }

@@ -72,9 +72,9 @@ def colours(width: int, height: int) -> Pixels:
 
 def test_the_real_library_says_no_and_we_say_what_to_do() -> None:
     with pytest.raises(SinkLost) as caught:
-        VirtualCamera(settings(camera={"device": "no such device"}))
+        VirtualCamera(settings(camera={"device": "/no/such device"}))
     text = str(caught.value)
-    assert text.startswith("no virtual camera 'no such device' could be opened (")
+    assert text.startswith("no virtual camera '/no/such device' could be opened (")
     assert "\n" not in text
     assert how_to_get_one() in text
     assert caught.value.exit_code == 5
