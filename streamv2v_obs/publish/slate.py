@@ -46,7 +46,7 @@ class Slate:
         phase = int(now * _PHASES_PER_S)
         key = (width, height, line, note, phase)
         if self._picture is None or key != self._key:
-            picture = _still(width, height, line, note).copy()
+            picture = still(width, height, line, note).copy()
             _wave(picture, phase / _PHASES_PER_S)
             unit = _unit(width, height)
             if unit >= 160:  # smaller, it would lie over the wave
@@ -57,7 +57,8 @@ class Slate:
 
 
 @lru_cache(maxsize=4)
-def _still(width: int, height: int, line: str, note: str) -> Pixels:
+def still(width: int, height: int, line: str, note: str = "") -> Pixels:
+    """The part of a slate that stays the same: uint8 [height, width, 3] RGB, not to be written to."""
     picture: Pixels = _background(width, height).copy()
     middle, room = width // 2, int(width * 0.88)
     unit = _unit(width, height)

@@ -15,6 +15,7 @@ from pyvirtualcam import PixelFormat
 
 from streamv2v_obs.errors import SinkLost
 from streamv2v_obs.frames import Pixels
+from streamv2v_obs.publish.slate import still
 from streamv2v_obs.settings import PublishSettings
 from streamv2v_obs.shape import fit_to
 
@@ -78,6 +79,9 @@ class VirtualCamera:
         if self._watched:
             self._health = linux.Health(self._device, self._format.fourcc, self._width, self._height)
             self._looked_at = -_LOOK_S
+            # Shown by the driver to whoever watches, should this process die; a frozen face tells nobody anything.
+            slate = self._format.on_device(still(self._width, self._height, "No picture"))
+            linux.show_on_timeout(self._device, slate.tobytes(), max(settings.hold_s, 3 / settings.fps))
 
     def _opened(self, settings: PublishSettings, backend: str | None) -> pyvirtualcam.Camera:
         device, on_linux = settings.camera.device, sys.platform == "linux" and backend in (None, "v4l2loopback")
@@ -103,7 +107,11 @@ class VirtualCamera:
         except RuntimeError as error:
             which = f"virtual camera {settings.camera.device!r}" if settings.camera.device else "virtual camera"
             reason = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-            raise SinkLost(f"no {which} could be opened ({reason}); {how_to_get_one()}") from error
+            advice = how_to_get_one()
+            if on_linux and (there := linux.loopback_devices()):
+                listed = ", ".join(f"{path} ({name})" for path, name in there)
+                advice = f"loopback devices here: {listed}; close the program that feeds the one you want"
+            raise SinkLost(f"no {which} could be opened ({reason}); {advice}") from error
 
     def send(self, pixels: Pixels) -> None:
         """Show ``pixels``, uint8 [H, W, 3] RGB of any size. Raises SinkLost."""
@@ -136,6 +144,8 @@ class VirtualCamera:
 
     def close(self) -> None:
         """Give the device back."""
+        if self._watched:
+            linux.forget_timeout(self._device)
         self._camera.close()
         if self._watched:
             linux.rearm(self._device)
@@ -152,6 +162,9 @@ def _as(code: int) -> Callable[[Pixels], Packed]:
     return lambda pixels: np.ascontiguousarray(cv2.cvtColor(pixels, code), dtype=np.uint8)
 
 
+_i420 = _as(cv2.COLOR_RGB2YUV_I420)
+
+
 @dataclass(frozen=True)
 class _Format:
     """A way to hand pictures over."""
@@ -163,11 +176,15 @@ class _Format:
     bits: int
     """Of one pixel on a Linux device."""
 
+    def on_device(self, pixels: Pixels) -> Packed:
+        """As ``pixels`` come to lie in a Linux device."""
+        return _i420(pixels) if self.given is PixelFormat.RGB else self.pack(pixels)
+
 
 # BT.601, limited range: what the readers of webcams take for granted.
 _FORMATS = {
     "rgb": _Format(PixelFormat.RGB, lambda pixels: pixels, "YU12", 12),
-    "i420": _Format(PixelFormat.I420, _as(cv2.COLOR_RGB2YUV_I420), "YU12", 12),
+    "i420": _Format(PixelFormat.I420, _i420, "YU12", 12),
     "nv12": _Format(PixelFormat.NV12, _nv12, "NV12", 12),
     "yuyv": _Format(PixelFormat.YUYV, _as(cv2.COLOR_RGB2YUV_YUYV), "YUYV", 16),
     "uyvy": _Format(PixelFormat.UYVY, _as(cv2.COLOR_RGB2YUV_UYVY), "UYVY", 16),

@@ -22,6 +22,7 @@ from streamv2v_obs.capture.camera import CameraSource
 from streamv2v_obs.errors import SinkLost
 from streamv2v_obs.frames import Pixels
 from streamv2v_obs.publish.pacer import Pacer
+from streamv2v_obs.publish.slate import still
 from streamv2v_obs.publish.virtual_camera import VirtualCamera
 from streamv2v_obs.publish.virtual_camera_linux import loopback_devices
 from streamv2v_obs.settings import CameraCapture, PublishSettings
@@ -44,23 +45,23 @@ class Reader:
     """Another program that watches a device: by plain system calls, through none of our code."""
 
     def __init__(self, path: str) -> None:
-        self._descriptor = os.open(path, os.O_RDWR)
+        self.descriptor = os.open(path, os.O_RDWR)
 
     def format(self) -> tuple[str, int, int]:
         """The four letters, width, height."""
         request = bytearray(208)
         struct.pack_into("I", request, 0, 1)  # V4L2_BUF_TYPE_VIDEO_CAPTURE
-        fcntl.ioctl(self._descriptor, _G_FMT, request)
+        fcntl.ioctl(self.descriptor, _G_FMT, request)
         width, height, fourcc = struct.unpack_from("II4s", request, 8)
         return fourcc.decode(), width, height
 
     def read(self, size: int = WIDTH * HEIGHT * 2) -> bytes:
         """The newest picture; waits for one that it has not had yet."""
-        return os.read(self._descriptor, size)
+        return os.read(self.descriptor, size)
 
     def close(self) -> None:
         """Look away."""
-        os.close(self._descriptor)
+        os.close(self.descriptor)
 
 
 def capabilities(path: str) -> int:
@@ -75,7 +76,7 @@ def capabilities(path: str) -> int:
 
 
 def colours() -> Pixels:
-    """Smooth, so that halving the colour's resolution loses little; above and below differ, for pictures on their heads."""
+    """Smooth, so that halving the colour's resolution loses little; and not the same upside down."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
     return np.stack([40 + 170 * x / WIDTH, 210 - 170 * y / HEIGHT, 90 + 60 * y / HEIGHT], -1).astype(np.uint8)
 
@@ -175,14 +176,14 @@ def exclusive_caps() -> dict[str, Any]:
 
 
 @contextmanager
-def crashing(device: str) -> Iterator[None]:
+def crashing(device: str, **settings: Any) -> Iterator[None]:
     """Another process that has sent a picture there, and dies without closing after the block."""
     ready, tell_ready = os.pipe()
     wait, let_go = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(let_go)
-        sink = camera(device)  # held: let go of, the library closes it
+        sink = camera(device, **settings)  # held: let go of, the library closes it
         sink.send(colours())
         os.write(tell_ready, b"!")
         os.read(wait, 1)
@@ -195,6 +196,33 @@ def crashing(device: str) -> Iterator[None]:
         for descriptor in (let_go, ready, wait):
             os.close(descriptor)
         os.waitpid(child, 0)
+
+
+def slate_of_the_driver() -> dict[str, Any]:
+    """What a watcher sees when the program that fed the device dies, and what is left of it after an orderly end."""
+    path = "/dev/video9"
+    with crashing("Hall", hold_s=0.5):
+        watcher = Reader(path)
+        last = watcher.read()
+    then = np.frombuffer(watcher.read(), np.uint8)
+    watcher.close()
+    slate = cv2.cvtColor(still(WIDTH, HEIGHT, "No picture"), cv2.COLOR_RGB2YUV_I420).reshape(-1)
+    with shown(camera("Hall", hold_s=0.5)) as sink:
+        watcher = Reader(path)
+        sink.send(colours())
+        watcher.read()
+    os.set_blocking(watcher.descriptor, False)
+    time.sleep(1.2)
+    try:
+        more = len(watcher.read())
+    except BlockingIOError:
+        more = 0
+    watcher.close()
+    return {
+        "first the picture": bool(np.frombuffer(last, np.uint8).mean() > 100),
+        "then the slate": bool(np.array_equal(then[: slate.size], slate)),
+        "bytes after the end": more,
+    }
 
 
 def one_thousand_pictures() -> dict[str, Any]:
@@ -280,7 +308,15 @@ def _descriptors_of(path: str) -> list[int]:
 
 def main() -> None:
     """Try all, and tell it."""
-    for try_it in (names, every_pixel_format, our_own_camera_source, exclusive_caps, one_thousand_pictures, failures):
+    for try_it in (
+        names,
+        every_pixel_format,
+        our_own_camera_source,
+        exclusive_caps,
+        slate_of_the_driver,
+        one_thousand_pictures,
+        failures,
+    ):
         faulthandler.dump_traceback_later(_PATIENCE_S, exit=True)
         began_at = time.monotonic()
         print(json.dumps({try_it.__name__: try_it()}), flush=True)

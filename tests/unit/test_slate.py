@@ -62,7 +62,7 @@ def test_the_time_is_shown() -> None:
 
 def test_without_true_fonts_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slate, "_FACE", None)
-    slate._still.cache_clear()
+    slate.still.cache_clear()
     picture = new().picture(640, 360, 1.0, "Loading Пауза", "note")
     assert picture.max() > 150
-    slate._still.cache_clear()
+    slate.still.cache_clear()
