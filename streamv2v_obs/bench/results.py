@@ -141,7 +141,7 @@ def command_line(module: str) -> str:
 
 def write(
     path: Path,
-    kind: Literal["cpu-demo", "pipeline"],
+    kind: Literal["cpu-demo", "pipeline", "latency"],
     *,
     command: str,
     env: Section,

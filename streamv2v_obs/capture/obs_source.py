@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +16,18 @@ from streamv2v_obs.frames import Frame, Pixels
 from streamv2v_obs.obs.client import open_requests
 from streamv2v_obs.settings import ObsCapture, ObsSettings
 
+log = logging.getLogger(__name__)
+
+_LOOK_S = 1.0
+"""From one look at whether the source is shown in OBS to the next."""
+
 
 class ObsSource:
     """Asks OBS for the picture at every beat, over a connection of its own; the aspect is OBS's.
 
     Raises SourceLost where OBS is not there, has no such source (any more) or cannot draw it, and ObsRefused where it
-    wants another password.
+    wants another password. A source that OBS does not show anywhere is captured all the same, and said to be hidden
+    once: those of some kinds stand still then.
     """
 
     def __init__(self, settings: ObsCapture, obs: ObsSettings) -> None:
@@ -29,6 +36,8 @@ class ObsSource:
             self._requests = open_requests(obs)
         self._cadence = Cadence(settings.fps)
         self._index = 0
+        self._shown = True
+        self._looked_at = -_LOOK_S
         try:
             self._picture()
         except BaseException:
@@ -38,7 +47,9 @@ class ObsSource:
     @property
     def detail(self) -> str:
         """What is captured, in a few words for ``status``."""
-        return f"OBS source {self._settings.source!r}" if self._settings.source else "OBS program scene"
+        if not self._settings.source:
+            return "OBS program scene"
+        return f"OBS source {self._settings.source!r}{'' if self._shown else ' (hidden in OBS)'}"
 
     def read(self) -> Frame:
         """What OBS shows there now."""
@@ -62,15 +73,44 @@ class ObsSource:
             except (ObsUnreachable, ObsRefused):
                 raise
             except ObsError as error:
-                raise SourceLost(
-                    f"OBS gives no picture of {name!r}: was it renamed or removed, or is it without size? "
-                    f"capture.source is its name in OBS ({error})"
-                ) from error
+                raise SourceLost(self._why_none(name, error)) from error
+            self._look(name)
         decoded = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
         if decoded is None:
             raise SourceLost(f"OBS gave a picture of {name!r} that cannot be decoded ({len(jpeg)} bytes)")
         pixels: Pixels = np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
         return pixels
+
+    def _look(self, name: str) -> None:
+        """Note now and then whether OBS shows the source, on air or in a window, and say what has changed."""
+        if time.monotonic() - self._looked_at < _LOOK_S:
+            return
+        self._looked_at = time.monotonic()
+        shown = bool(self._requests.call("GetSourceActive", {"sourceName": name}).get("videoShowing", True))
+        if shown != self._shown and self._settings.source:
+            self._shown = shown
+            if shown:
+                log.info("OBS shows source %r again", name)
+            else:
+                log.warning(
+                    "OBS does not show source %r now (hidden, or in no scene on air); it may stand still", name
+                )
+
+    def _why_none(self, name: str, error: ObsError) -> str:
+        there = self._names()
+        if name in there:
+            return f"OBS cannot draw {name!r} now: it has no size, as sources have that show nothing yet ({error})"
+        listed = ", ".join(repr(other) for other in there) or "none"
+        return (
+            f"OBS gives no picture of {name!r}: was it renamed or removed? capture.source is its name in OBS, "
+            f"which has {listed}"
+        )
+
+    def _names(self) -> list[str]:
+        """Of all sources and scenes in OBS."""
+        scenes = self._requests.call("GetSceneList").get("scenes", [])
+        inputs = self._requests.call("GetInputList").get("inputs", [])
+        return sorted([str(one.get("sceneName")) for one in scenes] + [str(one.get("inputName")) for one in inputs])
 
 
 @contextmanager

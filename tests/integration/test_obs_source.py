@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 
+from streamv2v_obs.bench import results
 from streamv2v_obs.capture.obs_source import ObsSource
 from streamv2v_obs.capture.source import open_source
 from streamv2v_obs.errors import ObsRefused, SourceLost
 from streamv2v_obs.frames import Frame
 from streamv2v_obs.settings import ObsCapture, ObsSettings
 from tests.conftest import Require
-from tests.rigs.obs import SCENES, RealObs, obs_obstacle, real_obs
+from tests.rigs.obs import PASSWORD, SCENES, RealObs, obs_obstacle, real_obs
 
 pytestmark = pytest.mark.obs
 
@@ -66,7 +74,7 @@ def test_a_scene_or_a_source_is_captured_by_its_name_whatever_is_on_air(obs: Rea
     source = opened(obs.settings(), name, width=320)
     frame = until_it_shows(source, "C")
     assert frame.pixels.shape == (180, 320, 3)
-    assert source.detail == f"OBS source {name!r}"
+    assert source.detail.startswith(f"OBS source {name!r}")
     source.close()
 
 
@@ -74,7 +82,7 @@ def test_a_source_that_is_renamed_is_lost_and_back_with_its_name(obs: RealObs) -
     source = opened(obs.settings(), "C colour")
     until_it_shows(source, "C")
     obs.requests.call("SetInputName", {"inputName": "C colour", "newInputName": "other"})
-    gone = r"OBS gives no picture of 'C colour': was it renamed or removed.*capture\.source is its name in OBS"
+    gone = r"OBS gives no picture of 'C colour': was it renamed or removed.*capture\.source is its name.*'other'"
     try:
         with pytest.raises(SourceLost, match=gone):
             source.read()
@@ -85,6 +93,74 @@ def test_a_source_that_is_renamed_is_lost_and_back_with_its_name(obs: RealObs) -
     # Also without opening it anew: the connection has not suffered.
     assert shows(source.read(), "C")
     source.close()
+
+
+def test_a_source_that_is_hidden_is_captured_and_said_to_be_so(obs: RealObs, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    obs.scene("C")
+    source = opened(obs.settings(), "C colour")
+    until_it_shows(source, "C")
+    item = {"sceneName": "C"}
+    item_id = obs.requests.call("GetSceneItemId", item | {"sourceName": "C colour"})["sceneItemId"]
+    for visible, detail, said in (
+        (False, "OBS source 'C colour' (hidden in OBS)", "does not show source 'C colour' now"),
+        (True, "OBS source 'C colour'", "OBS shows source 'C colour' again"),
+    ):
+        obs.requests.call("SetSceneItemEnabled", item | {"sceneItemId": item_id, "sceneItemEnabled": visible})
+        until = time.monotonic() + 10
+        while source.detail != detail:
+            assert time.monotonic() < until
+            assert shows(source.read(), "C")
+        assert caplog.text.count(said) == 1
+    source.close()
+
+
+def test_a_source_without_size_is_told_from_one_that_is_not_there(obs: RealObs, tmp_path: Path) -> None:
+    created = {"sceneName": "B", "inputName": "empty", "inputKind": "image_source", "inputSettings": {}}
+    obs.requests.call("CreateInput", created)
+    try:
+        with pytest.raises(SourceLost, match="OBS cannot draw 'empty' now: it has no size"):
+            opened(obs.settings(), "empty")
+        picture = tmp_path / "square.png"
+        cv2.imwrite(str(picture), np.full((512, 512, 3), (0, 0, 255), np.uint8))
+        settings = {"inputName": "empty", "inputSettings": {"file": str(picture)}}
+        obs.requests.call("SetInputSettings", settings)
+        until = time.monotonic() + 10
+        while True:
+            try:
+                source = opened(obs.settings(), "empty", width=512)
+                break
+            except SourceLost:
+                assert time.monotonic() < until
+                time.sleep(0.1)
+        assert until_it_shows(source, "A").pixels.shape == (512, 512, 3)
+        source.close()
+    finally:
+        obs.requests.call("RemoveInput", {"inputName": "empty"})
+
+
+def test_the_measurement_leaves_nothing_behind_and_writes_what_the_schema_describes(
+    obs: RealObs, tmp_path: Path
+) -> None:
+    def there() -> list[str]:
+        scenes, inputs = obs.requests.call("GetSceneList")["scenes"], obs.requests.call("GetInputList")["inputs"]
+        return sorted([one["sceneName"] for one in scenes] + [one["inputName"] for one in inputs])
+
+    obs.scene("A")
+    before = there()
+    out = tmp_path / "result.json"
+    command = [sys.executable, "-m", "streamv2v_obs.bench.obs_capture", "--out", str(out)]
+    command += ["--seconds", "1", "--repeats", "2", "--changes", "4"]
+    done = subprocess.run(command, env=os.environ | {"OBS_PASSWORD": PASSWORD}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (there(), obs.requests.program_scene()) == (before, "A")
+    written = out.read_text(encoding="utf-8")
+    found = json.loads(written)
+    Draft202012Validator(json.loads(results.SCHEMA.read_text(encoding="utf-8"))).validate(found)
+    assert found["results"]["frames"]["captured"] > 2
+    assert found["results"]["latency_ms"]["change_to_picture"]["n"] == 4
+    assert len(found["checks"]) == 2
+    assert PASSWORD not in written + done.stdout + done.stderr
 
 
 def test_a_wrong_password_is_refused(obs: RealObs) -> None:

@@ -79,8 +79,8 @@ def test_a_thousand_pictures_at_30_fps_arrive_in_order(guest: dict[str, Any]) ->
     found = guest["one_thousand_pictures"]
     numbers = found["numbers"]
     print(
-        f"{found['written']} written, {len(set(numbers))} read, {found['late']} beats missed; deviation of an interval "
-        f"from 33.3 ms, written {found['written_deviation_ms']}, read {found['deviation_ms']} (emulated processor)"
+        f"{found['written']} written, {len(set(numbers))} read, {found['late']} beats missed; off 33.3 ms (written) "
+        f"{found['written_deviation_ms']}, (read) {found['deviation_ms']} ms (emulated processor)"
     )
     assert found["written"] == 1000
     assert numbers[-1] == 1000

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -251,3 +252,9 @@ def real_obs(
         finally:
             if obs.running:
                 obs.kill()
+
+
+if __name__ == "__main__":
+    # ``python -m tests.rigs.obs COMMAND``: beside a real OBS, whose password is in OBS_PASSWORD.
+    with real_obs():
+        sys.exit(subprocess.run(sys.argv[1:], env=os.environ | {"OBS_PASSWORD": PASSWORD}, check=False).returncode)

@@ -63,7 +63,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         },
     ),
     "bench": (
-        LEAVES | {"translator", "engine", "capture", "demo", "control.endpoint"},
+        LEAVES | {"translator", "engine", "capture", "demo", "control.endpoint", "obs.client"},
         {"numpy", "torch", "rich", "psutil", "typer", "cv2", "httpx"},
     ),
     "service": (LEAVES | {"capture", "publish", "obs", "control", "engine"}, {"numpy"}),
