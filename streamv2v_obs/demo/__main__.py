@@ -4,6 +4,7 @@
     autoencoder POOL RUN      first stage
     unet POOL RUN             second stage: UNet and text encoder
     export RUN FOLDER         a diffusers folder
+    adopt FOLDER RUN          a run that goes on from an exported one
     sheet FOLDER OUT          contact sheets
     evaluate FOLDER           figures, as JSON
 
@@ -80,8 +81,6 @@ def unet(
     batch: Annotated[int, typer.Option(min=2)] = 16,
     crop: Annotated[int, typer.Option(min=8, max=32, help="Latents, a multiple of 4.")] = 16,
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1.5e-3,
-    critic_from: Annotated[float, typer.Option(min=0, max=1, help="Share of the steps done before the critic.")] = 0.6,
-    critic_share: Annotated[float, typer.Option(min=0, help="Of the other loss's gradient.")] = 0.25,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
@@ -93,8 +92,6 @@ def unet(
         batch=batch,
         crop=crop // 4 * 4,
         rate=rate,
-        critic_from=critic_from,
-        critic_share=critic_share,
         seed=seed,
         device=device,
     )
@@ -107,6 +104,14 @@ def export(run: Folder, folder: Folder) -> None:
     from streamv2v_obs.demo.export import export as write
 
     typer.echo(f"{folder}: {write(run, folder) / 1e6:.1f} MB")
+
+
+@app.command()
+def adopt(folder: Folder, run: Folder) -> None:
+    """Begin a run with an exported model's weights; then `unet` trains them on, or `autoencoder --decoder-only`."""
+    from streamv2v_obs.demo.export import adopt as read
+
+    read(folder, run)
 
 
 @app.command()

@@ -82,7 +82,7 @@ def train_autoencoder(pool: Path, run: Path, plan: AutoencoderPlan) -> Autoencod
     optimizer = Muon(autoencoder.parameters(), plan.rate)
     done = checkpoint_step(path)
     average = Average(autoencoder, 0.998)
-    if done:
+    if path.is_file():
         autoencoder.load_state_dict(load_checkpoint(path, "weights"))
         average.weights = {k: v.to(device) for k, v in load_checkpoint(path, "average").items()}
         resume(path, optimizer, "optimizer")
