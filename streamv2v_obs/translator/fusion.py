@@ -33,7 +33,8 @@ def fuse(output: Tensor, remembered: Tensor, strength: Tensor | float, threshold
     ``threshold`` stay as they are.
     """
     similarity, index = cosine(output, remembered).max(-1)
-    nearest = remembered.gather(1, index.unsqueeze(-1).expand(-1, -1, remembered.shape[-1]))
+    # Whole tokens, row by row of the batch: many times faster on a CPU than a gather, which goes by element.
+    nearest = torch.stack([tokens.index_select(0, chosen) for tokens, chosen in zip(remembered, index, strict=True)])
     blended = (1 - strength) * output.float() + strength * nearest.float()
     near = (similarity >= threshold).unsqueeze(-1)
     return Fused(torch.where(near, blended.to(output.dtype), output), similarity, index)

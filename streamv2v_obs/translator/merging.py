@@ -32,27 +32,29 @@ def merge(keys: Tensor, others: Sequence[Tensor], partition: Tensor) -> list[Ten
     """
     rows, doubled = partition.shape
     half = doubled // 2
-    sources, destinations = partition[:, :half], partition[:, half:]
-    unit = normalize(keys.to(torch.float32), dim=-1).to(keys.dtype)
-    similarity = _pick(unit, sources) @ _pick(unit, destinations).transpose(1, 2)
-    nearest = similarity.argmax(-1)
-    offsets = torch.arange(rows, device=partition.device).unsqueeze(1) * half
-    slots = (nearest + offsets).flatten()
+    # Whole tokens are copied, by their number in all rows together: a gather goes by element, many times slower.
+    first = torch.arange(rows, device=partition.device).unsqueeze(1)
+    numbered = partition + first * doubled
+    sources, destinations = numbered[:, :half].flatten(), numbered[:, half:].flatten()
+    unit = normalize(keys.to(torch.float32), dim=-1).to(keys.dtype).flatten(0, 1)
+    similarity = _pick(unit, sources, rows) @ _pick(unit, destinations, rows).transpose(1, 2)
+    slots = (similarity.max(-1).indices + first * half).flatten()
     counts = torch.ones(rows * half, device=keys.device).index_add_(
         0, slots, torch.ones_like(slots, dtype=torch.float32)
     )
     merged = []
     for feature in (keys, *others):
-        source = _pick(feature, sources).to(torch.float32)
-        destination = _pick(feature, destinations).to(torch.float32)
+        tokens = feature.flatten(0, 1)
+        source = tokens.index_select(0, sources).to(torch.float32)
+        destination = tokens.index_select(0, destinations).to(torch.float32)
         # Means as "destination + mean difference": equal tokens stay exactly what they are, whatever their number.
-        differences = (source - _pick(destination, nearest)).flatten(0, 1)
+        differences = source - destination.index_select(0, slots)
         sums = torch.zeros_like(differences).index_add_(0, slots, differences)
-        means = destination + (sums / counts.unsqueeze(1)).view_as(destination)
-        merged.append(means.to(feature.dtype))
+        means = destination + sums / counts.unsqueeze(1)
+        merged.append(means.to(feature.dtype).unflatten(0, (rows, half)))
     return merged
 
 
-def _pick(tokens: Tensor, indices: Tensor) -> Tensor:
-    """tokens (S, T, C) at indices (S, M): (S, M, C)."""
-    return tokens.gather(1, indices.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+def _pick(tokens: Tensor, numbers: Tensor, rows: int) -> Tensor:
+    """tokens (S T, C) with these numbers (S M): (S, M, C)."""
+    return tokens.index_select(0, numbers).unflatten(0, (rows, -1))
