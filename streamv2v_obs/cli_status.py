@@ -48,7 +48,7 @@ def status_table(status: Mapping[str, Any]) -> Table:
     if engine and engine["source"]:
         row("  source", f"{engine['source']}, {engine['capture_fps']:.1f} fps, dropped {engine['dropped']}")
     if engine and engine["model"]:
-        kind = " ".join(engine[key] for key in ("device", "dtype", "attention", "schedule") if engine[key])
+        kind = " ".join(engine[key] for key in ("device", "backend", "dtype", "attention", "schedule") if engine[key])
         row("  model", f"{engine['model']}, {kind}, {engine['width']}x{engine['height']}")
         speed = _ms(engine["translate_ms_p50"], engine["translate_ms_p95"])
         row("  speed", f"{engine['translate_fps']:.1f} fps, {speed}")

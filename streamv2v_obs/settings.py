@@ -133,6 +133,9 @@ class ModelSettings(Section):
     name: str = Field("auto", description="auto, a preset, a folder, a .safetensors file, owner/name@revision")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    backend: Literal["auto", "torch", "openvino"] = Field(
+        "auto", description="what computes it; auto: OpenVINO for the demo model on a CPU, where it is installed"
+    )
     width: Annotated[int, Field(ge=64, le=2048, multiple_of=8)] | None = Field(
         None, description="none: the model's own"
     )

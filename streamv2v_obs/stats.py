@@ -61,6 +61,7 @@ class EngineStatus:
     model: str = ""
     device: str = ""
     dtype: str = ""
+    backend: str = ""
     attention: str = ""
     schedule: str = ""
     width: int = 0

@@ -125,6 +125,7 @@ class EngineLoop:
             model=model.name,
             device=str(model.device),
             dtype=str(model.dtype).removeprefix("torch."),
+            backend=translator.backend,
             attention=translator.attention,
             schedule=translator.schedule,
             width=translator.width,
@@ -136,8 +137,9 @@ class EngineLoop:
             bank=settings.bank.kind,
         )
         log.info(
-            "translating with %s on %s (%s, %s, %s) at %dx%d",
-            *(model.name, model.device, self._status.dtype, translator.attention, translator.schedule),
+            "translating with %s on %s (%s, %s, %s, %s) at %dx%d",
+            *(model.name, model.device, translator.backend, self._status.dtype),
+            *(translator.attention, translator.schedule),
             *(translator.width, translator.height),
         )
         frame: Frame | None = first
@@ -171,6 +173,7 @@ class EngineLoop:
                 translate_fps=self._translated.rate(),
                 translate_ms_p50=_or_none(self._translated.percentile(0.5)),
                 translate_ms_p95=_or_none(self._translated.percentile(0.95)),
+                backend=translator.backend,
                 bank_filled=translator.bank_filled,
                 bank_updates=translator.bank_updates,
                 bank_bytes=translator.bank_bytes,

@@ -33,6 +33,7 @@ class TranslateReport:
     model_height: int
     device: str
     dtype: str
+    backend: str
     attention: str
     schedule: str
     bank: str
@@ -96,6 +97,7 @@ def translate_file(
         model_height=model_height,
         device=str(model.device),
         dtype=str(model.dtype).removeprefix("torch."),
+        backend=translator.backend,
         attention=translator.attention,
         schedule=translator.schedule,
         bank=settings.translator.bank.kind,

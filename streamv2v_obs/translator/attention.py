@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -13,7 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.settings import FusionSettings
-from streamv2v_obs.translator.bank import BankLayer, FeatureBank
+from streamv2v_obs.translator.bank import BankLayer
 from streamv2v_obs.translator.fusion import fuse
 from streamv2v_obs.translator.suitability import check_attention
 
@@ -122,6 +122,14 @@ def _take_out(unet: UNet2DConditionModel) -> None:
             block.attn1.processor.owner.remove()
 
 
+class AttendedBank(Protocol):
+    """What the layers ask of a ``FeatureBank`` while the UNet runs."""
+
+    def extend(self, number: int, rows: slice, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]: ...
+    def put_output(self, number: int, rows: slice, output: Tensor) -> None: ...
+    def remembered_output(self, number: int, rows: slice) -> Tensor | None: ...
+
+
 class ExtendedAttention:
     """Equations 1 and 2 for all self-attention layers of one UNet; with no bank, plain attention by the same kernel.
 
@@ -133,7 +141,7 @@ class ExtendedAttention:
         self,
         unet: UNet2DConditionModel,
         layers: tuple[BankLayer, ...],
-        bank: FeatureBank | None,
+        bank: AttendedBank | None,
         fusion: FusionSettings,
         attend: Attend,
         observer: Observer | None = None,

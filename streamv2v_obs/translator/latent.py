@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -37,6 +37,14 @@ class CallTrace:
     x0: Tensor
 
 
+class PredictingGraph(Protocol):
+    """A UNet call by other means than torch: it reads the bank and writes the frame's features into it itself."""
+
+    @property
+    def ready(self) -> bool: ...
+    def __call__(self, rows: slice, noised: Tensor, timesteps: Tensor, prompts: Tensor) -> Tensor: ...
+
+
 class LatentTranslator:
     """Stream batch, feature bank and UNet together. One thread, the one that made it, calls all of it.
 
@@ -64,7 +72,7 @@ class LatentTranslator:
         keep_all_outputs: bool = False,
     ) -> None:
         self.settings = settings
-        self._unet = unet
+        self.unet = unet
         self._acp = acp
         self._prediction_type = prediction_type
         self._device = device
@@ -78,7 +86,7 @@ class LatentTranslator:
         )
         self.attention, attend = choose_attention(settings.attention, device, dtype)
         self.layers = layers = find_layers(unet, latent_shape, settings.fusion)
-        self._condition = self._guidance_condition()
+        self.condition = self._guidance_condition()
         with torch.inference_mode():
             self.rows = StreamBatch(row_constants(acp, indices, device), latent_shape, device)
             self._bank: FeatureBank | None = None
@@ -93,6 +101,8 @@ class LatentTranslator:
                     keep_all_outputs=keep_all_outputs,
                 )
             self.extension = ExtendedAttention(unet, layers, self._bank, settings.fusion, attend, observer)
+        self.graph: PredictingGraph | None = None
+        """Computes instead of the UNet where it is set and ready."""
         self._calls = 0
         self._update_due = False
         self._closed = False
@@ -147,24 +157,27 @@ class LatentTranslator:
         """One UNet call over ``rows``: their clean latents, float32."""
         if self._closed:
             raise RuntimeError("this translator is closed")
-        # Another translator may have used the same UNet since; where none has, this costs one look-up.
-        self.extension.install()
-        self.extension.rows = rows
         constants = self.rows.constants.of(rows)
-        (prediction,) = self._unet(
-            noised.to(self._dtype),
-            constants.timesteps,
-            timestep_cond=None if self._condition is None else self._condition.expand(len(noised), -1),
-            encoder_hidden_states=prompts.to(self._dtype),
-            return_dict=False,
-        )
+        if self.graph is not None and self.graph.ready:
+            prediction = self.graph(rows, noised, constants.timesteps, prompts)
+        else:
+            # Another translator may have used the same UNet since; where none has, this costs one look-up.
+            self.extension.install()
+            self.extension.rows = rows
+            (prediction,) = self.unet(
+                noised.to(self._dtype),
+                constants.timesteps,
+                timestep_cond=None if self.condition is None else self.condition.expand(len(noised), -1),
+                encoder_hidden_states=prompts.to(self._dtype),
+                return_dict=False,
+            )
         x0 = clean_latent(noised, prediction, constants, self._prediction_type)
         if self._trace is not None:
             self._trace(CallTrace(noised.clone(), prediction.float(), x0))
         return x0
 
     def _guidance_condition(self) -> Tensor | None:
-        width = self._unet.config.get("time_cond_proj_dim")
+        width = self.unet.config.get("time_cond_proj_dim")
         wanted = self.settings.guidance
         if width is not None:
             return guidance_condition(wanted or GUIDANCE, width).to(self._device, self._dtype)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -32,7 +33,8 @@ class Model:
 
     ``acp`` is alphas_cumprod, float32 [1000], on the CPU. ``width`` and ``height`` are those of the settings, else
     the model's native ones. ``weights_version`` grows with every switch of style: who keeps copies of weights (a
-    joined QKV matrix) or embeddings of a prompt makes them anew when it has changed.
+    joined QKV matrix) or embeddings of a prompt makes them anew when it has changed. ``backend`` is a wish: what
+    computes is decided by each translator, since it depends on the size of the picture.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Model:
     device: torch.device
     dtype: torch.dtype
     styles: StyleSwitch = field(repr=False)
+    backend: Literal["auto", "torch", "openvino"] = "auto"
 
     def set_style(self, name: str | None) -> None:
         """Rewrite the weights in place for this style; None restores the loaded ones, bit-identical.
@@ -119,6 +122,7 @@ def load_model(settings: ModelSettings, *, progress: Callable[[str], None] = _sa
         device=device,
         dtype=dtype,
         styles=styles,
+        backend=settings.backend,
     )
     if settings.style is not None:
         model.set_style(settings.style)

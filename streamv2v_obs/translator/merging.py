@@ -51,10 +51,10 @@ def merge(keys: Tensor, others: Sequence[Tensor], partition: Tensor) -> list[Ten
         differences = source - destination.index_select(0, slots)
         sums = torch.zeros_like(differences).index_add_(0, slots, differences)
         means = destination + sums / counts.unsqueeze(1)
-        merged.append(means.to(feature.dtype).unflatten(0, (rows, half)))
+        merged.append(means.to(feature.dtype).view(rows, half, -1))
     return merged
 
 
 def _pick(tokens: Tensor, numbers: Tensor, rows: int) -> Tensor:
     """tokens (S T, C) with these numbers (S M): (S, M, C)."""
-    return tokens.index_select(0, numbers).unflatten(0, (rows, -1))
+    return tokens.index_select(0, numbers).view(rows, -1, tokens.shape[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, Protocol
@@ -11,15 +12,28 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from streamv2v_obs.errors import ConfigError, OutOfDeviceMemory
+from streamv2v_obs.errors import ConfigError, ModelLoadError, OutOfDeviceMemory
 from streamv2v_obs.frames import Frame, Pixels, Tag
 from streamv2v_obs.settings import TranslatorSettings
+from streamv2v_obs.translator.backend import (
+    LEAST_AGREEMENT_DB,
+    Backend,
+    Graphs,
+    make_graphs,
+    psnr,
+    trial_pictures,
+    wants_openvino,
+)
 from streamv2v_obs.translator.easing import PromptEncoder, PromptInForce, Ramp
 from streamv2v_obs.translator.latent import BankSnapshot, LatentTranslator
 from streamv2v_obs.translator.lcm import PredictionType
+from streamv2v_obs.translator.openvino_graph import note_agreement, noted_agreement
+from streamv2v_obs.translator.pixels import Autoencoder
 from streamv2v_obs.translator.stream_batch import Departed, Origin
 
 __all__ = ["BankSnapshot", "TranslationModel", "Translator"]
+
+log = logging.getLogger(__name__)
 
 
 class PixelCoder(Protocol):
@@ -36,9 +50,15 @@ class TranslationModel(Protocol):
     """What a translator needs of ``loading.Model``."""
 
     @property
+    def name(self) -> str: ...
+    @property
+    def backend(self) -> Literal["auto", "torch", "openvino"]: ...
+    @property
+    def style(self) -> str | None: ...
+    @property
     def unet(self) -> UNet2DConditionModel: ...
     @property
-    def autoencoder(self) -> PixelCoder: ...
+    def autoencoder(self) -> Autoencoder: ...
     @property
     def text(self) -> PromptEncoder: ...
     @property
@@ -99,6 +119,12 @@ class Translator:
                 model.dtype,
             )
             self._prompt = PromptInForce(model.text, lambda: model.weights_version, settings.prompt)
+        self._coder: PixelCoder = coder
+        self._graphs: Graphs | None = None
+        self.agreement_db: float | None = None
+        """How like torch's the pictures of OpenVINO's graphs are, where there are such graphs."""
+        if wants_openvino(model):
+            self._prepare_openvino()
 
     # --- frames ----------------------------------------------------------------------------------------------
 
@@ -113,9 +139,10 @@ class Translator:
                 f"a picture is {frame.pixels.dtype} {list(frame.pixels.shape)}; this translator takes uint8 "
                 f"{list(expected)}: fit it to model.width and model.height first"
             )
+        self._follow_style()
         with _memory_said_plainly(self._latents.steps):
             prompt = self._prompt.at(frame.captured_at)
-            latent = self._model.autoencoder.encode(frame.pixels)
+            latent = self._coder.encode(frame.pixels)
             self._fade_bank_at(frame.captured_at)
             departed = self._latents.step(latent, prompt, Origin(frame.captured_at, frame.index))
             return self._picture(departed)
@@ -135,8 +162,66 @@ class Translator:
         origin = departed.origin
         if origin is None or (origin.copy and not self._live):
             return None
-        pixels = self._model.autoencoder.decode(departed.latent.to(self._model.dtype))
+        pixels = self._coder.decode(departed.latent.to(self._model.dtype))
         return Frame(pixels, origin.captured_at, origin.index, Tag.TRANSLATED)
+
+    # --- what computes ---------------------------------------------------------------------------------------
+
+    def _prepare_openvino(self) -> None:
+        """Make the graphs, and use them if they agree with torch, or if they are insisted on."""
+        model, (_, length, width) = self._model, self._prompt.encode(self.prompt).shape
+        log.info("preparing OpenVINO for %dx%d; the first time this takes some seconds", self.width, self.height)
+        try:
+            graphs = make_graphs(model, self._latents, (length, width), (self.width, self.height))
+        except ModelLoadError as error:
+            if model.backend == "openvino":
+                raise
+            log.warning("TORCH COMPUTES, which is slower: %s", error)
+            return
+        agreement = noted_agreement(graphs.key)
+        if agreement is None:
+            agreement = psnr(self._try(graphs), self._try(None))
+            note_agreement(graphs.key, agreement)
+        self.agreement_db = agreement
+        log.info("OpenVINO's pictures are %.1f dB from torch's", agreement)
+        if agreement < LEAST_AGREEMENT_DB:
+            said = f"OpenVINO's pictures are only {agreement:.1f} dB from torch's, {LEAST_AGREEMENT_DB:g} are wanted"
+            if model.backend == "auto":
+                log.warning("TORCH COMPUTES, which is slower: %s", said)
+                return
+            log.warning("OPENVINO COMPUTES SOMETHING ELSE: %s; it is used because model.backend says so", said)
+        self._graphs = graphs
+        self._use(graphs)
+
+    def _use(self, graphs: Graphs | None) -> None:
+        self._coder = self._model.autoencoder if graphs is None else graphs.coder
+        self._latents.graph = None if graphs is None else graphs.unet
+
+    def _try(self, graphs: Graphs | None) -> list[Pixels]:
+        """What comes of the trial pictures; afterwards all is as before the first frame."""
+        self._use(graphs)
+        pictures = []
+        for pixels in trial_pictures(self.width, self.height):
+            departed = self._latents.step(self._coder.encode(pixels), self._prompt.encode(self.prompt))
+            pictures.append(self._coder.decode(departed.latent.to(self._model.dtype)))
+        self.reset_bank()
+        self._use(None)
+        return pictures
+
+    def _follow_style(self) -> None:
+        """Graphs hold the weights of one style; torch computes every other one."""
+        if self._graphs is None:
+            return
+        fits = self._model.style == self._graphs.style
+        if fits != (self.backend == "openvino"):
+            self._use(self._graphs if fits else None)
+            if fits:
+                log.info("OpenVINO computes again")
+            else:
+                log.warning(
+                    "TORCH COMPUTES, which is slower: OpenVINO's graphs hold the weights of style %s",
+                    self._graphs.style or "none",
+                )
 
     # --- what a live user changes ----------------------------------------------------------------------------
 
@@ -213,6 +298,11 @@ class Translator:
         self._latents.close()
 
     # --- status ----------------------------------------------------------------------------------------------
+
+    @property
+    def backend(self) -> Backend:
+        """What computes now."""
+        return "torch" if self._latents.graph is None else "openvino"
 
     @property
     def attention(self) -> str:
