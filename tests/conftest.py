@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 
 import pytest
 
 # Set before torch is imported anywhere: spinning workers of one test would starve the processes another one started.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# Compiled graphs of the demo model: made once for all tests and their processes, and not in the user's own folder.
+_cache = tempfile.TemporaryDirectory(prefix="streamv2v-cache-")
+os.environ["STREAMV2V_CACHE"] = _cache.name
 
 _skipped: list[str] = []
 
@@ -40,6 +45,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End with the plain count, after pytest's own last line."""
+    _cache.cleanup()
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None and not hasattr(config, "workerinput"):
         passed, failed, errors = (len(reporter.stats.get(kind, [])) for kind in ("passed", "failed", "error"))

@@ -11,17 +11,18 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor
 
-from streamv2v_obs.errors import ConfigError
+from streamv2v_obs.errors import ConfigError, ModelLoadError
 from streamv2v_obs.frames import Frame, Pixels
 from streamv2v_obs.settings import BankSettings, FusionSettings, Lora, ModelSettings, TranslatorSettings
 from streamv2v_obs.translator import backend, openvino_graph, translator
 from streamv2v_obs.translator.backend import psnr, trial_pictures, wants_openvino
 from streamv2v_obs.translator.latent import LatentTranslator
 from streamv2v_obs.translator.loading import Model, load_model
-from streamv2v_obs.translator.openvino_path import UNetGraph
+from streamv2v_obs.translator.openvino_path import CoderGraph, UNetGraph
+from streamv2v_obs.translator.pixels import Autoencoder
 from streamv2v_obs.translator.translator import Translator
 from tests.conftest import require_or_skip
 from tests.rigs import latents
@@ -180,6 +181,20 @@ def test_pictures_are_torch_s_and_what_computes_is_said(load: Callable[..., Mode
     assert psnr(shown[:-1], shown[1:]) < SAME_DB  # it is no still picture that agrees
 
 
+def test_an_autoencoder_with_folded_pixels_is_the_same_in_both_directions() -> None:
+    torch.manual_seed(0)
+    folded = AutoencoderTiny(
+        in_channels=12, out_channels=12, encoder_block_out_channels=(16,) * 3, decoder_block_out_channels=(16,) * 3,
+        num_encoder_blocks=(1, 1, 1), num_decoder_blocks=(1, 1, 1),
+    ).eval()  # fmt: skip
+    slow, picture = Autoencoder(folded), trial_pictures(96, SIZE)[0]
+    fast = CoderGraph(slow, 96, SIZE, torch.float32)
+    encoded = slow.encode(picture)
+    assert fast.factor == slow.factor == 8
+    assert furthest([fast.encode(picture)], [encoded]) <= 1e-4
+    assert psnr([fast.decode(encoded)], [slow.decode(encoded)]) >= SAME_DB
+
+
 def test_a_style_is_computed_by_torch_until_it_is_gone(
     load: Callable[..., Model], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -244,7 +259,7 @@ def test_what_openvino_cannot_take_is_said(
     monkeypatch.setattr(openvino_graph, "_convert", fail)
     assert Translator(replace(load("auto"), name="demo"), settings()).backend == "torch"
     assert "TORCH COMPUTES" in caplog.text
-    with pytest.raises(openvino_graph.ModelLoadError, match=r"no such operation.*set model\.backend to torch"):
+    with pytest.raises(ModelLoadError, match=r"no such operation.*set model\.backend to torch"):
         Translator(load(), settings())
 
 
