@@ -15,20 +15,19 @@ import pytest
 
 from streamv2v_obs.commands import Change
 from streamv2v_obs.errors import ObsError, ObsRefused, ObsUnreachable
-from streamv2v_obs.obs.client import open_requests
+from streamv2v_obs.obs.client import open_events, open_requests
 from streamv2v_obs.settings import BankPolicy, Rule, SceneRule
 from tests.conftest import Require
-from tests.rigs.obs import SCENES, RealObs, obs_obstacle, real_obs
+from tests.rigs.obs import SCENES, RealObs
+from tests.rigs.obs30 import EITHER, either_obs
 from tests.rigs.obs_listener import listening, settle
 
 pytestmark = pytest.mark.obs
 
 
-@pytest.fixture(scope="module")
-def running(require: Require) -> Iterator[RealObs]:
-    obstacle = obs_obstacle()
-    require("obs", not obstacle, obstacle)
-    with real_obs() as obs:
+@pytest.fixture(scope="module", params=EITHER)
+def running(request: pytest.FixtureRequest, require: Require) -> Iterator[RealObs]:
+    with either_obs(request.param, require) as obs:
         yield obs
 
 
@@ -186,14 +185,14 @@ def test_studio_mode_acts_on_the_take_only(obs: RealObs) -> None:
     with listening(obs.settings(*rules)) as heard:
         heard.until_connected()
         obs.requests.call("SetStudioModeEnabled", {"studioModeEnabled": True})
-        obs.requests.call("SetCurrentPreviewScene", {"sceneName": "B"})
+        obs.preview("B")
         settle(obs)
         assert [change.scene for change in heard.changes] == ["A"]
         heard.until(lambda: heard.prepared == ["B"])
         obs.requests.call("TriggerStudioModeTransition")
         heard.until_changed("B")
         # Leaving it, OBS names the scene of the preview as if it were on air, and then the one that is.
-        obs.requests.call("SetCurrentPreviewScene", {"sceneName": "C"})
+        obs.preview("C")
         obs.requests.call("SetStudioModeEnabled", {"studioModeEnabled": False})
         settle(obs)
         assert [change.scene for change in heard.changes] == ["A", "B"]
@@ -262,6 +261,18 @@ def test_a_source_that_is_not_there_is_told_and_the_connection_goes_on(obs: Real
         obs.requests.screenshot("nothing", 64)
     assert not isinstance(told.value, ObsUnreachable | ObsRefused)
     assert obs.requests.program_scene() == "A"
+
+
+def test_what_is_set_in_a_source_is_told_by_obs_from_websocket_5_4_on(obs: RealObs) -> None:
+    version = tuple(int(part) for part in obs.requests.version().websocket.split("."))
+    with closing(open_events(obs.settings())) as events:
+        settings = {"inputName": "A colour", "inputSettings": {"width": 300}}
+        obs.requests.call("SetInputSettings", settings)
+        heard: list[str] = []
+        until = time.monotonic() + (10 if version >= (5, 4) else 1)
+        while "InputSettingsChanged" not in heard and time.monotonic() < until:
+            heard.append(str((events.read(0.5) or {}).get("eventType")))
+    assert ("InputSettingsChanged" in heard) == (version >= (5, 4)), version
 
 
 def test_after_a_timeout_no_request_gets_the_answer_of_an_earlier_one(obs: RealObs) -> None:

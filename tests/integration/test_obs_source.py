@@ -23,16 +23,15 @@ from streamv2v_obs.errors import ObsRefused, SourceLost
 from streamv2v_obs.frames import Frame
 from streamv2v_obs.settings import ObsCapture, ObsSettings
 from tests.conftest import Require
-from tests.rigs.obs import PASSWORD, SCENES, RealObs, obs_obstacle, real_obs
+from tests.rigs.obs import PASSWORD, SCENES, RealObs
+from tests.rigs.obs30 import EITHER, either_obs
 
 pytestmark = pytest.mark.obs
 
 
-@pytest.fixture(scope="module")
-def obs(require: Require) -> Iterator[RealObs]:
-    obstacle = obs_obstacle()
-    require("obs", not obstacle, obstacle)
-    with real_obs() as running:
+@pytest.fixture(scope="module", params=EITHER)
+def obs(request: pytest.FixtureRequest, require: Require) -> Iterator[RealObs]:
+    with either_obs(request.param, require) as running:
         yield running
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import Require
 from tests.rigs.loopback_vm import run_in_guest, vcam_obstacle
 
-pytestmark = [pytest.mark.vcam, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vcam, pytest.mark.timeout(1200)]
 
 _ERROR = 1.5
 """Mean, of 255: a colour that is rounded to YUV and back."""

@@ -29,7 +29,7 @@ from streamv2v_obs.settings import CameraCapture, PublishSettings
 
 WIDTH, HEIGHT = 320, 240
 FRAMES, FPS = 1000, 30
-_PATIENCE_S = 60
+_PATIENCE_S = 240
 _QUERYCAP, _G_FMT = 0x80685600, 0xC0D05604
 _CAPTURE, _OUTPUT = 1, 2
 """Bits of a device's capabilities."""

@@ -67,7 +67,7 @@ def vcam_obstacle() -> str:
     return ""
 
 
-def run_in_guest(module: str, timeout_s: float = 400) -> dict[str, Any]:
+def run_in_guest(module: str, timeout_s: float = 700) -> dict[str, Any]:
     """What ``module`` prints, one JSON object a line, merged; run in the guest by this interpreter, as ``-m`` does.
 
     Raises RuntimeError with the guest's last words if it does not end in order.

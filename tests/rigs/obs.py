@@ -51,6 +51,7 @@ class RealObs:
         scenes: Mapping[str, tuple[int, int, int]],
         scripts: Sequence[tuple[Path, Mapping[str, Any]]] = (),
         environment: Mapping[str, str] | None = None,
+        launcher: Sequence[str] = (),
     ) -> None:
         self.password = PASSWORD
         self.port = PORT
@@ -59,6 +60,7 @@ class RealObs:
         self._scenes = scenes
         self._scripts = scripts
         self._environment = dict(environment or {})
+        self._launcher = launcher
         self._process: subprocess.Popen[bytes] | None = None
         self._requests: Requests | None = None
         self._write_configuration()
@@ -79,6 +81,14 @@ class RealObs:
         """Switch the program to this scene, as a click in OBS would."""
         self.requests.call("SetCurrentProgramScene", {"sceneName": name})
 
+    def preview(self, name: str) -> None:
+        """Select this scene in studio mode, and wait until OBS has: a take before that takes another one."""
+        until = time.monotonic() + START_S
+        while self.requests.call("GetCurrentPreviewScene")["currentPreviewSceneName"] != name:
+            assert time.monotonic() < until, f"OBS does not take {name} for its preview"
+            self.requests.call("SetCurrentPreviewScene", {"sceneName": name})
+            time.sleep(0.1)
+
     def transition(self, name: str, duration_ms: int | None = None) -> None:
         """Switch with ``Cut`` or ``Fade`` from now on."""
         self.requests.call("SetCurrentSceneTransition", {"transitionName": name})
@@ -92,7 +102,7 @@ class RealObs:
         with (self._folder / "obs.log").open("ab") as said:
             self._process = subprocess.Popen(
                 [
-                    *("obs", "--multi", "--disable-updater", "--disable-missing-files-check"),
+                    *(*self._launcher, "obs", "--multi", "--disable-updater", "--disable-missing-files-check"),
                     *("--collection", "Test", "--profile", "Test"),
                 ],
                 env=self.display.environment() | private | {"LIBGL_ALWAYS_SOFTWARE": "1", "QT_QPA_PLATFORM": "xcb"},
@@ -238,14 +248,16 @@ def real_obs(
     scenes: Mapping[str, tuple[int, int, int]] = SCENES,
     scripts: Sequence[tuple[Path, Mapping[str, Any]]] = (),
     environment: Mapping[str, str] | None = None,
+    launcher: Sequence[str] = (),
 ) -> Iterator[RealObs]:
     """A running OBS in a private network, which the calling thread shares as long as the block lasts.
 
     So do the threads and processes that it starts in the block; end them in it. OBS is dead when the block ends.
-    ``scripts`` are files that it loads, each with its settings; ``environment`` is added to what it gets.
+    ``scripts`` are files that it loads, each with its settings; ``environment`` is added to what it gets; ``launcher``
+    stands before its command line.
     """
     with private_network(), xvfb(640, 480) as display, tempfile.TemporaryDirectory(prefix="obs-") as folder:
-        obs = RealObs(Path(folder), display, scenes, scripts, environment)
+        obs = RealObs(Path(folder), display, scenes, scripts, environment, launcher)
         try:
             obs.start()
             yield obs

@@ -1,0 +1,92 @@
+"""A second real OBS, 30.2 of Debian 13, in a root of its own: made once by mmdebstrap, kept in the user's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
+import pytest
+from filelock import FileLock
+
+from tests.conftest import Require
+from tests.rigs.obs import RealObs, obs_obstacle, real_obs
+
+ROOT = Path(__file__).parents[2]
+BUILD_S = 900
+_SUITE = "trixie"
+_PACKAGES = ("obs-studio", "libgl1-mesa-dri", "fonts-dejavu-core", "python3")
+# It sees this machine's temporary files, with the X server's socket and its own home among them, and the checkout.
+_LAUNCH = """
+root=$1
+while shift; [ "$1" != -- ]; do mkdir -p "$root$1" && mount --rbind "$1" "$root$1" || exit 1; done
+shift
+mount -t proc proc "$root/proc" || exit 1
+exec chroot "$root" "$@"
+"""
+
+
+def obs30_obstacle() -> str:
+    """Why no OBS 30 can be run here, after an attempt to make it; empty if one can."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "a root file system of its own is made by root on Linux only"
+    if obstacle := obs_obstacle():
+        return obstacle
+    if not (_folder() / "done").exists() and shutil.which("mmdebstrap") is None:
+        return f"install mmdebstrap (it makes a Debian {_SUITE} with OBS 30, 800 MB, in about two minutes)"
+    try:
+        root_folder()
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        return f"Debian {_SUITE} with OBS 30 could not be made: {error}"
+    return ""
+
+
+def launcher() -> list[str]:
+    """What stands before OBS's command line, so that OBS 30 is run instead; signals reach OBS itself."""
+    shared = dict.fromkeys(("/dev", "/sys", "/tmp", tempfile.gettempdir(), str(ROOT)))
+    return ["unshare", "--mount", "sh", "-c", _LAUNCH, "launch", str(root_folder()), *shared, "--"]
+
+
+EITHER = ("obs", pytest.param("obs30", marks=(pytest.mark.obs30, pytest.mark.timeout(BUILD_S))))
+"""Parameters of a fixture that gives ``either_obs`` of them."""
+
+
+@contextmanager
+def either_obs(which: str, require: Require) -> Iterator[RealObs]:
+    """As ``real_obs``: the OBS that is installed ("obs"), or the one of Debian 13 ("obs30")."""
+    obstacle = obs30_obstacle() if which == "obs30" else obs_obstacle()
+    require(which, not obstacle, obstacle)
+    with real_obs(launcher=launcher() if which == "obs30" else ()) as obs:
+        yield obs
+
+
+def root_folder() -> Path:
+    """The root of a Debian with OBS 30; made, in minutes, unless it is kept already. Raises RuntimeError."""
+    folder = _folder()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock", timeout=2 * BUILD_S):
+        if not (folder / "done").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            _make(folder / "root")
+            (folder / "done").touch()
+    return folder / "root"
+
+
+def _folder() -> Path:
+    recipe = hashlib.sha256(" ".join((_SUITE, *_PACKAGES)).encode()).hexdigest()[:16]
+    return platformdirs.user_cache_path("streamv2v-obs-tests") / f"obs30-{recipe}"
+
+
+def _make(root: Path) -> None:
+    command = ["mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(_PACKAGES)}", _SUITE, str(root)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_S)
+    if done.returncode != 0:
+        raise RuntimeError(f"mmdebstrap ended with {done.returncode}: {done.stderr[-2000:]}")
