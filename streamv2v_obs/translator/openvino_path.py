@@ -62,7 +62,7 @@ class _UNetModule(nn.Module):
 
     def forward(self, noised: Tensor, timesteps: Tensor, prompts: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
         if given and any(layer.fuses for layer in self._layers):
-            self._extension.strength, *given = given
+            self._extension.strength, given = given[0], given[1:]
         bank = _GivenBank(self._layers, given)
         self._extension.bank = bank if given else None
         condition = None if self._condition is None else self._condition.expand(len(noised), -1)
