@@ -38,16 +38,7 @@ _RPC_VERSION = 1
 _EVENT, _REQUEST, _RESPONSE = 5, 6, 7  # opcodes
 _CLOSE = 8  # opcode of a websocket frame
 _NOT_READY = 207  # status of a request
-_SUBSCRIPTIONS = (
-    Subs.GENERAL
-    | Subs.CONFIG
-    | Subs.SCENES
-    | Subs.INPUTS
-    | Subs.TRANSITIONS
-    | Subs.UI
-    | Subs.SCENEITEMS
-    | Subs.FILTERS
-)
+_SUBSCRIPTIONS = Subs.GENERAL | Subs.CONFIG | Subs.SCENES | Subs.INPUTS | Subs.TRANSITIONS | Subs.UI | Subs.OUTPUTS
 _WHERE = "in OBS: Tools > WebSocket Server Settings"
 _REFUSALS = {
     4009: f"wrong password; set obs.password to the one shown {_WHERE} > Show Connect Info",
@@ -316,7 +307,13 @@ class Events:
     """
 
     def __init__(self, settings: ObsSettings) -> None:
-        self._connection = _Connection(settings, _SUBSCRIPTIONS)
+        subscriptions = _SUBSCRIPTIONS
+        # Only where they are wanted: clearing its scenes at its end, OBS tells of every item and filter.
+        if settings.preset_items:
+            subscriptions |= Subs.SCENEITEMS
+        if settings.preset_filters:
+            subscriptions |= Subs.FILTERS
+        self._connection = _Connection(settings, subscriptions)
 
     def read(self, timeout_s: float) -> dict[str, Any] | None:
         """The next event as obs-websocket sent it; None if there was none, or one that is not JSON."""

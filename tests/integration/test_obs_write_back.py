@@ -10,7 +10,7 @@ from streamv2v_obs.settings import AudioSync
 from streamv2v_obs.stats import EngineStatus, PublishStatus
 from tests.conftest import Require
 from tests.rigs.obs import RealObs, obs_obstacle, real_obs
-from tests.rigs.obs_listener import listening
+from tests.rigs.obs_listener import listening, settle
 
 pytestmark = pytest.mark.obs
 
@@ -68,5 +68,6 @@ def test_the_service_ends_with_obs_if_it_is_to(obs: RealObs) -> None:
         assert not heard.stopped.is_set(), "a crash is no end"
         obs.restart()
         heard.until_connected(times=2)
+        settle(obs, 0.5)
         obs.stop()
         assert heard.stopped.wait(10)
