@@ -17,6 +17,7 @@ import pytest
 from tests.rigs.cli import Cli
 
 QUIET = ["--set", "capture={kind: pattern, fps: 5}", "--set", "control.port=0", "--set", "publish.outputs=[browser]"]
+QUIET += ["--set", "model.backend=torch"]  # no graphs are converted here
 NOT_HERE = "the service is not running"
 
 

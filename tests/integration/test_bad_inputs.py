@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux's devices, displays and file systems")
 
-QUIET = ("--set", "control.port=0", "--set", "publish.outputs=[browser]")
+QUIET = ("--set", "control.port=0", "--set", "publish.outputs=[browser]", "--set", "model.backend=torch")
 PATTERN = (*QUIET, "--set", "capture={kind: pattern, fps: 5}")
 END_S = 5.0
 """Two seconds are promised; the rest is for a machine that does other things as well."""

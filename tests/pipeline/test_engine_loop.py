@@ -82,7 +82,9 @@ class RunningLoop:
 
 @contextmanager
 def running(capture: object, *, patient: bool = False) -> Iterator[RunningLoop]:
-    settings = Settings.model_validate({"capture": capture, "model": {"name": "demo", "width": 128, "height": 128}})
+    settings = Settings.model_validate(
+        {"capture": capture, "model": {"name": "demo", "backend": "torch", "width": 128, "height": 128}}
+    )
     loop = RunningLoop(settings, patient=patient)
     loop.thread.start()
     try:

@@ -128,16 +128,20 @@ def test_reset_is_a_new_translator_and_restore_goes_on_as_if_nothing_had_happene
     assert equal(once, run(graphed(attentive_unet(), bank={"interval": 2}), clip(6)))
 
 
-def test_prompts_timesteps_and_noise_are_inputs(unet: UNet2DConditionModel) -> None:
-    def changed(core: LatentTranslator) -> list[Tensor]:
+def test_all_that_is_changed_live_is_an_input(unet: UNet2DConditionModel) -> None:
+    def changed(core: LatentTranslator, fusion: float) -> list[Tensor]:
         run(core, clip(3))
         core.set_strength(0.8)
         core.set_seed(5)
+        core.set_fusion(fusion)
         return run(core, clip(4), words=latents.prompt(7))
 
-    fast = changed(graphed(unet, bank={"interval": 2}))
-    assert furthest(fast, changed(latents.translator(attentive_unet(), bank={"interval": 2}))) <= NEAR
-    assert furthest(fast, run(graphed(unet, bank={"interval": 2}), clip(7))[3:]) > 1e-2
+    fast, other = (changed(graphed(unet, bank={"interval": 2}), fusion) for fusion in (0.1, 0.8))
+    assert furthest(fast, changed(latents.translator(attentive_unet(), bank={"interval": 2}), 0.1)) <= NEAR
+    assert furthest(fast, other) > 10 * NEAR
+    unchanged = graphed(unet, bank={"interval": 2})
+    run(unchanged, clip(3))
+    assert furthest(other, run(unchanged, clip(4))) > 10 * NEAR
 
 
 # --- pictures, and what computes them -----------------------------------------------------------------------

@@ -41,7 +41,12 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def translated(clip: Path, target: Path, *overrides: str) -> TranslateReport:
-    return translate_file(load_settings(None, ["model.name=demo", *overrides]), clip, target, lambda done, of: None)
+    return translate_file(
+        load_settings(None, ["model.name=demo", "model.backend=torch", *overrides]),
+        clip,
+        target,
+        lambda done, of: None,
+    )
 
 
 def pictures(path: Path) -> npt.NDArray[np.float32]:
