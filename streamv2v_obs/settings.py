@@ -162,6 +162,7 @@ class BankSettings(Section):
     interval: int = Field(4, ge=1, le=1000, description="frames from one update of the bank to the next")
     length: int = Field(1, ge=1, le=8, description="frames that a queue bank holds; dyme always holds one")
     scenes: int = Field(8, ge=1, le=64, description="banks kept for OBS scenes to come back to")
+    attend: bool = Field(True, description="self-attention sees the bank, equation 1; false leaves fusion alone")
 
 
 class FusionSettings(Section):

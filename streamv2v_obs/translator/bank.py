@@ -48,6 +48,7 @@ class FeatureBank:
         *,
         kind: Literal["dyme", "queue"],
         length: int = 1,
+        attended: bool = True,
         device: torch.device,
         dtype: torch.dtype,
         keep_all_outputs: bool = False,
@@ -55,6 +56,8 @@ class FeatureBank:
         self.layers = tuple(layers)
         self.rows = rows
         self.kind = kind
+        self.attended = attended
+        """False: attention sees the current frame alone, and the bank is there for fusion only."""
         self.capacity = length if kind == "queue" else 1
         self.stored = 0
         """Frames' worth of tokens that the bank holds: 0 .. capacity."""
@@ -73,13 +76,13 @@ class FeatureBank:
     def extend(self, number: int, rows: slice, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Take the current frame's K and V (rows, N, C) of layer ``number``; give [K; K_fb] and [V; V_fb] (eq. 1).
 
-        What comes back are views of (rows, N + M, C), or (rows, N, C) while the bank is empty.
+        What comes back are views of (rows, N + M, C), or (rows, N, C) while the bank is empty or not attended.
         """
         tokens = self.layers[number].tokens
         keys_buffer, values_buffer, *_ = self._buffers[number]
         keys_buffer[rows, :tokens].copy_(keys)
         values_buffer[rows, :tokens].copy_(values)
-        end = tokens * (1 + self.stored)
+        end = tokens * (1 + self.stored) if self.attended else tokens
         return keys_buffer[rows, :end], values_buffer[rows, :end]
 
     def put_output(self, number: int, rows: slice, output: Tensor) -> None:

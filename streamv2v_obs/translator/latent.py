@@ -96,6 +96,7 @@ class LatentTranslator:
                     self.steps,
                     kind=settings.bank.kind,
                     length=settings.bank.length,
+                    attended=settings.bank.attend,
                     device=device,
                     dtype=dtype,
                     keep_all_outputs=keep_all_outputs,

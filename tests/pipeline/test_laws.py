@@ -151,6 +151,14 @@ def test_the_bank_matters_and_so_does_each_half_of_the_method(unet: UNet2DCondit
     assert furthest(attention_only, both) > 1e-3
 
 
+def test_a_bank_that_is_neither_attended_nor_fused_is_none(unet: UNet2DConditionModel) -> None:
+    def made(**bank: Any) -> list[Tensor]:
+        return run(translator(unet, bank=bank, fusion={"strength": 0}), clip(8))
+
+    assert equal(made(attend=False), made(kind="off"))
+    assert not equal(made(attend=True), made(kind="off"))
+
+
 def test_the_two_sites_of_fusion_differ(unet: UNet2DConditionModel) -> None:
     arms = [run(translator(unet, fusion={"site": site}), clip(6)) for site in ("attention", "block")]
     assert furthest(*arms) > 1e-3
