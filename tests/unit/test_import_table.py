@@ -63,13 +63,30 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         },
     ),
     "bench": (
-        LEAVES | {"translator", "engine", "capture", "demo", "control.endpoint", "obs.client"},
-        {"numpy", "torch", "rich", "psutil", "typer", "cv2", "httpx"},
+        LEAVES | {"translator", "engine", "capture", "demo", "eval", "control.endpoint", "obs.client"},
+        {"numpy", "torch", "diffusers", "transformers", "rich", "psutil", "typer", "cv2", "httpx", "yaml", "pydantic"},
+    ),
+    "eval": (
+        LEAVES | {"translator", "capture.video", "demo", "bench.results"},
+        {"numpy", "torch", "cv2", "platformdirs"},
     ),
     "service": (LEAVES | {"capture", "publish", "obs", "control", "engine"}, {"numpy"}),
     "doctor": (LEAVES | {"capture", "publish", "obs", "control", "translator.presets"}, {"psutil", "platformdirs"}),
     "cli": (
-        LEAVES | {"capture", "publish", "obs", "control", "engine", "service", "doctor", "cli", "translator"},
+        LEAVES
+        | {
+            "capture",
+            "publish",
+            "obs",
+            "control",
+            "engine",
+            "service",
+            "doctor",
+            "cli",
+            "translator",
+            "bench",
+            "eval",
+        },
         {"typer", "click", "rich", "httpx", "platformdirs", "filelock", "psutil", "pydantic"},
     ),
     "__main__": ({"cli"}, set()),

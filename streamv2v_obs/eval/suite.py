@@ -1,0 +1,194 @@
+"""Which clips an evaluation runs over, and what it measures of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streamv2v_obs.capture.video import VideoSource
+from streamv2v_obs.demo.clips import draw_clip
+from streamv2v_obs.demo.evaluate import sharpness, style_features
+from streamv2v_obs.demo.photographs import HELD_OUT, square
+from streamv2v_obs.errors import ConfigError, EndOfSource
+from streamv2v_obs.eval.arms import ARMS, Arm, Run, run_arm
+from streamv2v_obs.eval.metrics import (
+    LAGS,
+    Track,
+    estimated_tracks,
+    exact_tracks,
+    feature_cosine,
+    static_std,
+    warp_mse,
+)
+from streamv2v_obs.frames import Pixels
+from streamv2v_obs.settings import TranslatorSettings, VideoCapture
+from streamv2v_obs.shape import fit_to
+from streamv2v_obs.translator.loading import Model
+
+MOVING = ("pan", "zoom", "rotation", "parallax", "occluder", "fast", "loop")
+_EVERY = 4
+"""Guards are taken of each fourth frame."""
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """A drawn clip of a kind of motion and a seed, over a photograph or a drawn scene; or a video file."""
+
+    name: str
+    kind: str
+    seed: int = 0
+    photograph: str | None = None
+    path: Path | None = None
+
+
+def _drawn(base: int, moving: int, still: int) -> tuple[ClipSpec, ...]:
+    specs: list[ClipSpec] = []
+    for kind, count in (*((kind, moving) for kind in MOVING), ("still", still)):
+        for number in range(count):
+            # Every other one over a photograph that nothing was trained on.
+            photograph = HELD_OUT[len(specs) // 2 % 2] if number % 2 == 0 else None
+            specs.append(ClipSpec(f"{kind} {number + 1}", kind, base + len(specs), photograph))
+    return tuple(specs)
+
+
+SUITES = {
+    "held-out": _drawn(1_000_000_000, moving=2, still=4),
+    "development": _drawn(2_000_000_000, moving=1, still=2),
+    "quick": _drawn(3_000_000_000, moving=1, still=3),
+}
+"""Settings are chosen on ``development``; ``held-out``, 18 clips, serves the reported tables alone."""
+
+
+def videos(folder: Path) -> tuple[ClipSpec, ...]:
+    """The video files of a folder. Raises ConfigError where there is none."""
+    endings = {".mp4", ".mkv", ".mov", ".webm", ".avi"}
+    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in endings)
+    if not found:
+        raise ConfigError(f"--videos {folder}: holds no video; looked for {', '.join(sorted(endings))}")
+    return tuple(ClipSpec(path.stem, "video", path=path) for path in found)
+
+
+@dataclass(frozen=True)
+class Footage:
+    """Frames uint8 [side, side, 3], where their pixels go, and whether nothing moves but sensor noise."""
+
+    frames: list[Pixels]
+    tracks: list[Track]
+    still: bool
+
+
+def open_clip(spec: ClipSpec, frames: int, side: int, lags: Sequence[int] = LAGS, *, track: bool = True) -> Footage:
+    """Draw or read a clip; without ``track`` no tracks, where only the pictures are wanted."""
+    if spec.path is not None:
+        pictures = _read(spec.path, frames, side)
+        return Footage(pictures, estimated_tracks(pictures, lags) if track else [], False)
+    scene = square(spec.photograph, 2 * side) if spec.photograph else None
+    clip = draw_clip(np.random.default_rng(spec.seed), spec.kind, frames=frames, side=side, scene=scene)
+    return Footage(clip.frames, exact_tracks(clip, lags) if track else [], spec.kind == "still")
+
+
+def _read(path: Path, frames: int, side: int) -> list[Pixels]:
+    source = VideoSource(VideoCapture(kind="video", path=path, loop=False, realtime=False))
+    try:
+        pictures: list[Pixels] = []
+        while len(pictures) < frames:
+            pictures.append(fit_to(source.read().pixels, side, side, "crop"))
+    except EndOfSource:
+        if len(pictures) < 2:
+            raise ConfigError(f"{path}: too short to flicker; needs two frames") from None
+    finally:
+        source.close()
+    return pictures
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What an arm made of a clip, for eyes."""
+
+    clip: str
+    prompt: str
+    arm: str
+    frames: list[Pixels]
+
+
+def measure_clip(
+    model: Model,
+    spec: ClipSpec,
+    donor: ClipSpec,
+    *,
+    base: TranslatorSettings,
+    prompt: str,
+    seeds: Sequence[int],
+    arms: Sequence[Arm] = ARMS,
+    frames: int = 20,
+    side: int = 256,
+    lags: Sequence[int] = LAGS,
+) -> tuple[list[Record], list[Pictures]]:
+    """A record of each arm and seed, and the first seed's pictures. Controls run with the first seed only.
+
+    ``donor`` is the clip whose bank the foreign control sees.
+    """
+    footage = open_clip(spec, frames, side, lags)
+    coder = model.autoencoder
+    latents = [coder.encode(frame) for frame in footage.frames]
+    records: list[Record] = []
+    shown: list[Pictures] = []
+    for seed in seeds:
+        foreign: Run | None = None
+        for arm in arms:
+            if arm.control is not None and seed != seeds[0]:
+                continue
+            settings = arm.settings(base, prompt, seed)
+            if arm.control == "foreign":
+                taken = open_clip(donor, len(latents), side, track=False).frames
+                taken = (taken * len(latents))[: len(latents)]  # a video may be shorter
+                published = next(one for one in ARMS if one.name == "dyme")
+                foreign = run_arm(
+                    model,
+                    published,
+                    published.settings(base, prompt, seed),
+                    [coder.encode(frame) for frame in taken],
+                    remember=True,
+                )
+            memories = foreign.memories if foreign is not None else ()
+            run = run_arm(model, arm, settings, latents, foreign=memories)
+            made = [coder.decode(latent.to(model.dtype)) for latent in run.latents]
+            features = [latent[0].float().cpu().numpy() for latent in run.latents]
+            records.append(
+                {"clip": spec.name, "kind": spec.kind, "prompt": prompt, "seed": seed, "arm": arm.name}
+                | _figures(made, features, footage, lags)
+                | {"ms": run.ms, "bank_mib": run.bank_mib}
+            )
+            if seed == seeds[0]:
+                shown.append(Pictures(spec.name, prompt, arm.name, made))
+    if shown:
+        shown.insert(0, Pictures(spec.name, prompt, "input", footage.frames))
+    return records, shown
+
+
+def _figures(
+    made: Sequence[Pixels], features: Sequence[NDArray[np.float32]], footage: Footage, lags: Sequence[int]
+) -> Record:
+    errors = {str(lag): warp_mse(made, footage.tracks, lag) for lag in lags}
+    guarded = made[::_EVERY]
+    return {
+        "warp_mse": {lag: error for lag, error in errors.items() if error is not None},
+        "static_std": static_std(made) if footage.still else None,
+        "feat_cos": feature_cosine(features),
+        "sharpness": float(np.mean([sharpness(frame) for frame in guarded])),
+        "style": np.mean([style_features(frame) for frame in guarded], axis=0).tolist(),
+    }
+
+
+def as_jpeg(pixels: Pixels, quality: int = 85) -> bytes:
+    """For the report."""
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return bytes(encoded)
