@@ -1,226 +1,165 @@
-"""How fast the demo model is on a CPU, uint8 in to uint8 out, and what the feature bank costs."""
+"""How fast the demo model is on a CPU, uint8 in to uint8 out: sizes, steps, with and without bank, each backend."""
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 
 from streamv2v_obs.bench import cold_start, results
-from streamv2v_obs.capture.pattern import draw_pattern
-from streamv2v_obs.demo.photographs import HELD_OUT, read_photograph
-from streamv2v_obs.errors import ConfigError
-from streamv2v_obs.frames import Frame, Pixels
+from streamv2v_obs.bench.results import TIMED
+from streamv2v_obs.bench.timing import Arm, new_arm, take_turns
 from streamv2v_obs.settings import BankSettings, ModelSettings, Settings, TranslatorSettings
 from streamv2v_obs.translator.loading import Model, load_model
-from streamv2v_obs.translator.translator import Translator
 
-log = logging.getLogger(__name__)
-
-_PHOTOGRAPH = HELD_OUT[-1]
-_AGREE = 0.02
-_WINDOWS = 3
-_BLOCK = 20
-_GOAL_FPS = 15.0
-_GOAL_RATIO = 1.25
+SIZES = (256, 384, 512)
+STEPS = (1, 2, 4)
+HEADLINE = (256, 2)
+FILE = "cpu_demo.json"
+_REPEATS = 5
 
 
-@dataclass
-class Arm:
-    """One of the two translators that are compared; each sees the same pictures in the same order."""
+@dataclass(frozen=True)
+class Plan:
+    """What to measure and for how long; the two arms of a cell share ``seconds`` of it."""
 
-    translator: Translator
-    pictures: Iterator[Pixels]
-    frame_ms: list[float] = field(default_factory=list)
-    """Of every timed frame, the bank's update included."""
-    delay_ms: list[float] = field(default_factory=list)
-    """Until the picture was there; the update comes after it."""
-    updated: list[bool] = field(default_factory=list)
-    blocks_ms: list[float] = field(default_factory=list)
-    """Mean of ``frame_ms`` over each pair of blocks of one ABBA."""
-    cpu_ms: float = 0.0
-    """Of all threads together."""
-    index: int = 0
-
-    def run(self, count: int) -> list[float]:
-        """Translate ``count`` pictures; milliseconds of each. Nothing is kept of them but the counts."""
-        taken: list[float] = []
-        for _ in range(count):
-            # Drawn beforehand: making the input is not what is measured.
-            frame = Frame(next(self.pictures), time.monotonic(), self.index)
-            self.index += 1
-            updates = self.translator.bank_updates
-            cpu_before = time.process_time()
-            began_at = time.perf_counter()
-            self.translator.step(frame)
-            given_at = time.perf_counter()
-            self.translator.settle()
-            taken.append(1000 * (time.perf_counter() - began_at))
-            self.cpu_ms += 1000 * (time.process_time() - cpu_before)
-            self.delay_ms.append(1000 * (given_at - began_at))
-            self.updated.append(self.translator.bank_updates > updates)
-        self.frame_ms += taken
-        return taken
-
-    def warm_up(self, window: int, at_most: int) -> tuple[int, bool]:
-        """Run until three windows agree; how many frames that took, and whether they did within ``at_most``."""
-        means: list[float] = []
-        agree = False
-        while not agree and len(means) < at_most:
-            means.append(float(np.mean(self.run(window))))
-            last = means[-_WINDOWS:]
-            agree = len(last) == _WINDOWS and max(last) <= min(last) * (1 + _AGREE)
-        self.frame_ms, self.delay_ms, self.updated, self.cpu_ms = [], [], [], 0.0
-        return window * len(means), agree
-
-    def of_updates(self, updated: bool) -> list[float]:
-        """``frame_ms`` of the frames with an update, or of those without."""
-        return [ms for ms, was in zip(self.frame_ms, self.updated, strict=True) if was is updated]
+    sizes: Sequence[int] = SIZES
+    steps: Sequence[int] = STEPS
+    seconds: float = 5.0
+    headline_seconds: float = 25.0
+    cold: int = 3
 
 
-def moving_input(width: int, height: int) -> tuple[str, Iterator[Pixels]]:
-    """A photograph under a moving window, else the test pattern: its name, and pictures without end."""
-    try:
-        photograph = read_photograph(_PHOTOGRAPH)
-    except ConfigError as error:
-        log.warning("the test pattern stands in for a photograph: %s", error)
-        return f"test pattern {width}x{height}", (draw_pattern(n, width, height) for n in _count())
-    return f"photograph {_PHOTOGRAPH}, panning 2 and 1 pixels a frame", _pan(photograph, width, height)
+def backends() -> dict[str, ModelSettings]:
+    """What the demo model runs on here: torch, and OpenVINO where the extra is installed."""
+    found = {"torch": ModelSettings(name="demo", device="cpu", backend="torch")}
+    if find_spec("openvino"):
+        found["openvino"] = ModelSettings(name="demo", device="cpu", backend="openvino")
+    return found
 
 
-def _pan(photograph: Pixels, width: int, height: int) -> Iterator[Pixels]:
-    tiled = np.pad(photograph, ((0, height), (0, width), (0, 0)), mode="reflect")
-    rows, columns, _ = photograph.shape
-    for n in _count():
-        y, x = _to_and_fro(n, rows), _to_and_fro(2 * n, columns)
-        yield np.ascontiguousarray(tiled[y : y + height, x : x + width])
-
-
-def _to_and_fro(travelled: int, room: int) -> int:
-    place = travelled % (2 * room)
-    return min(place, 2 * room - place)
-
-
-def _count() -> Iterator[int]:
-    n = 0
-    while True:
-        yield n
-        n += 1
-
-
-def measure(model: Model, steps: int, size: int, frames: int, repeats: int, window: int) -> results.Section:
-    """``repeats`` times ``frames`` pictures of each arm, in blocks in the order on, off, off, on."""
+def measure_cell(model: Model, size: int, steps: int, seconds: float, rounds: int = 1) -> tuple[list[Arm], str]:
+    """Bank on and off in turns for ``seconds``, at least ``rounds`` rounds; the arms, and what they saw."""
+    interval = BankSettings().interval
     kinds = {"on": BankSettings(), "off": BankSettings(kind="off")}
-    arms = {}
+    arms, described = [], ""
     for name, bank in kinds.items():
-        described, pictures = moving_input(size, size)
-        settings = TranslatorSettings(steps=steps, bank=bank)
-        arms[name] = Arm(Translator(model, settings, width=size, height=size), pictures)
-    on, off = arms["on"], arms["off"]
-    warm = [arm.warm_up(window, at_most=4 * _WINDOWS) for arm in (on, off)]
-    block = max(kinds["on"].interval, min(_BLOCK, frames // 2) // kinds["on"].interval * kinds["on"].interval)
-    fps = []
-    for _ in range(repeats):
-        before = len(on.frame_ms)
-        for _ in range(max(1, frames // (2 * block))):
-            taken: dict[int, list[float]] = {id(on): [], id(off): []}
-            for arm in (on, off, off, on):
-                taken[id(arm)] += arm.run(block)
-            for arm in (on, off):
-                arm.blocks_ms.append(float(np.mean(taken[id(arm)])))
-        fps.append(1000 / float(np.mean(on.frame_ms[before:])))
+        arm, described = new_arm(name, model, TranslatorSettings(steps=steps, bank=bank), size, size)
+        arms.append(arm)
+    try:
+        for arm in arms:
+            arm.run(interval + 1)  # the first store, and the first merge
+            arm.forget()
+        ends_at = time.monotonic() + seconds
+        while len(arms[0].blocks_ms) < rounds or time.monotonic() < ends_at:
+            # Blocks as long as the interval, so that each block holds one update.
+            take_turns(arms, interval)
+    finally:
+        for arm in arms:
+            arm.translator.close()
+    return arms, described
+
+
+def cell_figures(arms: Sequence[Arm]) -> results.Section:
+    """One cell of the grid."""
+    on, off = arms
     ratio, interval = results.ratio_of_medians(on.blocks_ms, off.blocks_ms)
-    found: results.Section = {
+    return {
+        "fps": round(1000 / float(np.mean(on.frame_ms)), 2),
+        "fps_bank_off": round(1000 / float(np.mean(off.frame_ms)), 2),
+        "frame_ms": results.spread(on.frame_ms),
+        "frame_ms_bank_off": results.spread(off.frame_ms),
+        "ratio": ratio,
+        "ratio_ci95": interval,
+    }
+
+
+def headline_figures(arms: Sequence[Arm]) -> results.Section:
+    """The schema's figures of the cell that goals are about."""
+    on, off = arms
+    ratio, interval = results.ratio_of_medians(on.blocks_ms, off.blocks_ms)
+    parts = np.array_split(np.array(on.frame_ms), min(_REPEATS, len(on.blocks_ms)))
+    fps = [1000 / float(np.mean(part)) for part in parts]
+    return on.figures() | {
         "fps_steady": round(float(np.median(fps)), 2),
         "fps_repeats": [round(value, 2) for value in fps],
-        "frame_ms": results.spread(on.frame_ms),
-        "frame_ms_update": results.spread(on.of_updates(True)),
-        "frame_ms_noupdate": results.spread(on.of_updates(False)),
-        "latency_ms": {"compute": results.spread(on.delay_ms), "algorithmic_frames": steps - 1},
         "bank_overhead": {
             "off_ms_p50": round(float(np.median(off.blocks_ms)), 3),
             "on_ms_p50": round(float(np.median(on.blocks_ms)), 3),
             "ratio": ratio,
             "ratio_ci95": interval,
         },
-        "memory": {"bank_mib": round(on.translator.bank_bytes / 2**20, 3)},
-        "cpu_ms_per_frame": {name: round(arm.cpu_ms / len(arm.frame_ms), 3) for name, arm in arms.items()},
+        "cpu_ms_per_frame": {arm.name: round(arm.cpu_ms / len(arm.frame_ms), 3) for arm in arms},
     }
-    protocol: results.Section = {
-        "warmup_frames": max(count for count, _ in warm),
-        "timed_frames": len(on.frame_ms) // repeats,
-        "repeats": repeats,
+
+
+def measure(plan: Plan, out: Path, say: Callable[[str], None]) -> Path:
+    """Write ``out``/cpu_demo.json; tells each cell as it is done."""
+    import torch
+
+    load_before = results.load_now()
+    starts = cold_start.measure(HEADLINE[1], plan.cold)
+    startup = {name: round(float(np.median([start[name] for start in starts])), 3) for name in starts[0]}
+    say(f"cold start {startup['first_frame_s']} s")
+    grid: results.Section = {}
+    found: results.Section = {}
+    protocol: results.Section = {}
+    dtype = ""
+    arms_of = backends()
+    for backend, settings in arms_of.items():
+        model = load_model(settings)
+        for size in plan.sizes:
+            for steps in plan.steps:
+                headline = (size, steps) == HEADLINE
+                seconds = plan.headline_seconds if headline else plan.seconds
+                arms, described = measure_cell(model, size, steps, seconds, _REPEATS if headline else 1)
+                cell = grid[f"{backend}_{size}_s{steps}"] = cell_figures(arms)
+                say(f"{backend}, {size}x{size}, S={steps}: {cell['fps']} fps, off {cell['fps_bank_off']} fps")
+                if headline and backend == "torch":
+                    found, dtype = headline_figures(arms), str(model.dtype).removeprefix("torch.")
+                    protocol = _protocol(described, arms)
+    if not found:
+        raise ValueError(f"a plan needs {HEADLINE[0]} among its sizes and {HEADLINE[1]} among its steps")
+    config = results.configuration(
+        Settings(translator=TranslatorSettings(steps=HEADLINE[1])),
+        model="demo",
+        dtype=dtype,
+        schedule="stream",
+        width=HEADLINE[0],
+        height=HEADLINE[0],
+    )
+    path = out / FILE
+    results.write(
+        path,
+        "cpu-demo",
+        command=results.command_line(),
+        env=results.environment("cpu", load_before, torch.get_num_threads()),
+        config=config,
+        protocol=protocol,
+        results=found | {"startup": startup, "grid": grid},
+        checks=[],
+        notes="config, protocol and the figures outside grid are those of torch, 256x256, two steps; grid holds all "
+        "cells, by backend, size and steps. frame_ms includes the bank's update, latency_ms.compute ends before it. "
+        "Ratios compare means of blocks of frames, so that updates weigh what they cost. startup is the median of "
+        "fresh processes; first_frame_s counts from the start of the process. "
+        + ("" if "openvino" in arms_of else "OpenVINO was not installed."),
+    )
+    return path
+
+
+def _protocol(described: str, arms: Sequence[Arm]) -> results.Section:
+    return {
+        "warmup_frames": BankSettings().interval + 1,
+        "timed_frames": len(arms[0].frame_ms),
+        "repeats": 1,
         "interleaved": True,
         "timer": "perf_counter+sync",
         "input": described,
         "source_fps": None,
-        "includes": ["preprocess", "encode", "unet", "scheduler", "decode", "postprocess", "bank-update"],
+        "includes": list(TIMED),
         "excludes": ["capture", "publish"],
     }
-    for arm in arms.values():
-        arm.translator.close()
-    return {"results": found, "protocol": protocol, "steady": all(agreed for _, agreed in warm)}
-
-
-def main(
-    steps: Annotated[list[int] | None, typer.Option(help="Steps to measure, one result each.")] = None,
-    size: Annotated[int, typer.Option(help="Width and height of the picture.")] = 256,
-    frames: Annotated[int, typer.Option(min=8, help="Timed frames of each arm in each repeat.")] = 500,
-    repeats: Annotated[int, typer.Option(min=1)] = 5,
-    window: Annotated[int, typer.Option(min=4, help="Frames in a window of the warm-up.")] = 50,
-    cold: Annotated[int, typer.Option(min=1, help="Fresh processes whose start is timed.")] = 3,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch; none: its own choice.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = results.RESULTS,
-) -> None:
-    """Measure the demo model on this CPU and write one result for each number of steps."""
-    logging.basicConfig(level=logging.WARNING)
-    # Only now: before our translator is imported, torch's threads would be started spinning.
-    import torch
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    model = load_model(ModelSettings(name="demo", device="cpu"))
-    dtype = str(model.dtype).removeprefix("torch.")
-    for count in steps or [1, 2]:
-        load_before = results.load_now()
-        starts = cold_start.measure(count, cold)
-        found = measure(model, count, size, frames, repeats, window)
-        figures = found["results"]
-        startup = {name: round(float(np.median([start[name] for start in starts])), 3) for name in starts[0]}
-        figures["startup"] = startup | {"frames_to_steady": found["protocol"]["warmup_frames"]}
-        settings = Settings(translator=TranslatorSettings(steps=count))
-        schedule = "stream" if count > 1 else "sequential"
-        config = results.configuration(settings, model="demo", dtype=dtype, schedule=schedule, width=size, height=size)
-        path = out / f"cpu_demo_s{count}.json"
-        results.write(
-            path,
-            "cpu-demo",
-            command=results.command_line("streamv2v_obs.bench.cpu_demo"),
-            env=results.environment("cpu", load_before, torch.get_num_threads()),
-            config=config,
-            protocol=found["protocol"],
-            results=figures,
-            checks=[
-                results.check("frames a second with the bank on", _GOAL_FPS, figures["fps_steady"]),
-                results.check("bank on / off", _GOAL_RATIO, figures["bank_overhead"]["ratio"], at_most=True),
-                {"name": "three windows of the warm-up agreed within 2 %", "pass": found["steady"]},
-            ],
-            notes="frame_ms includes the bank's update, latency_ms.compute ends before it. bank_overhead compares "
-            "means of blocks of frames, so that updates weigh what they cost; medians and interval are over blocks. "
-            "startup is the median of fresh processes; first_frame_s counts from the start of the process.",
-        )
-        ratio = figures["bank_overhead"]
-        typer.echo(
-            f"S={count}: {figures['fps_steady']} fps with the bank, on / off {ratio['ratio']} {ratio['ratio_ci95']}, "
-            f"CPU ms a frame {figures['cpu_ms_per_frame']}, cold start {startup['first_frame_s']} s -> {path.name}"
-        )
-
-
-if __name__ == "__main__":
-    results.run(main)

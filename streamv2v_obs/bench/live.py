@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import httpx
 import numpy as np
 import psutil
-import typer
 
 from streamv2v_obs.bench import results
+from streamv2v_obs.bench.results import TIMED
 from streamv2v_obs.config import load_settings
 from streamv2v_obs.control.endpoint import FOLDER_VARIABLE, Endpoint
 from streamv2v_obs.errors import StreamV2VError
@@ -245,34 +245,39 @@ def figures(seen: Watched) -> results.Section:
     }
 
 
-def main(
-    seconds: Annotated[int, typer.Option(min=3)] = 60,
-    warm_up: Annotated[float, typer.Option(min=0, help="Seconds between the first picture and the first look.")] = 10,
-    source: Annotated[str, typer.Option(help="capture.kind: pattern, screen, ..")] = "pattern",
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="As for streamv2v-obs run.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The result's file; none: results/live_SOURCE.json")] = None,
-) -> None:
-    """Watch the real service for a while and write what it and a viewer of its stream saw."""
-    load_before = results.load_now()
-    changes = [f"capture.kind={source}", *(overrides or [])]
-    settings = load_settings(None, changes)
-    seen = watch(changes, seconds, warm_up)
-    found = figures(seen)
-    engine = seen.statuses[-1]["engine"]
-    checks = [
+def _checks(seen: Watched, found: results.Section) -> list[results.Section]:
+    return [
         results.check("published frames a second, median", _GOAL_FPS, found["fps_steady"]),
         results.check("published frames a second, slowest second", _GOAL_FPS, found["fps_min"]),
         {
             "name": "a translated picture was on the air in every second",
             "pass": all(status["publish"]["state"] == "TRANSLATED" for status in seen.statuses),
         },
+        results.check("restarts of the engine", 0, seen.statuses[-1]["engine_restarts"], at_most=True),
     ]
-    checks.append(results.check("restarts of the engine", 0, seen.statuses[-1]["engine_restarts"], at_most=True))
-    path = out or results.RESULTS / f"live_{source}.json"
+
+
+def measure(
+    kind: Literal["pipeline", "jitter"],
+    path: Path,
+    *,
+    seconds: int,
+    warm_up_s: float,
+    source: str,
+    overrides: Sequence[str],
+    say: Callable[[str], None],
+) -> Path:
+    """Watch the real service for a while and write what it and a viewer of its stream saw."""
+    load_before = results.load_now()
+    changes = [f"capture.kind={source}", *overrides]
+    settings = load_settings(None, changes)
+    seen = watch(changes, seconds, warm_up_s)
+    found = figures(seen)
+    engine = seen.statuses[-1]["engine"]
     results.write(
         path,
-        "pipeline",
-        command=results.command_line("streamv2v_obs.bench.live"),
+        kind,
+        command=results.command_line(),
         env=results.environment(engine["device"], load_before),
         config=results.configuration(
             settings,
@@ -281,6 +286,7 @@ def main(
             schedule=engine["schedule"],
             width=engine["width"],
             height=engine["height"],
+            backend=engine["backend"],
         ),
         protocol={
             "warmup_frames": seen.statuses[0]["engine"]["translated"],
@@ -290,32 +296,20 @@ def main(
             "input": engine["source"],
             "source_fps": settings.capture.fps,
             "sink": ", ".join(output["kind"] for output in seen.statuses[-1]["publish"]["outputs"]),
-            "includes": [
-                "preprocess",
-                "encode",
-                "unet",
-                "bank-update",
-                "scheduler",
-                "decode",
-                "postprocess",
-                "publish",
-            ],
+            "includes": [*TIMED, "publish"],
         },
         results=found,
-        checks=checks,
+        checks=_checks(seen, found),
         notes="fps are published pictures, repeats included, second by second; distinct_fps leaves the repeats out. "
         "content_age: the median of the service's five-second windows, and the worst window's p95 and p99. "
         "jitter_ms.interval is between pictures that differ, as they reached a viewer of the stream; abs_dev_p99 is "
         "the worst window's lateness of a tick. Times of startup count from the start of the process. cpu_share: 1 "
         "is one core.",
     )
-    age = found["latency_ms"]["content_age"]
-    typer.echo(
+    age, jitter = found["latency_ms"]["content_age"], found["jitter_ms"]["abs_dev_p99"]
+    say(
         f"published {found['fps_steady']} fps (slowest second {found['fps_min']}), of which new "
-        f"{found['distinct_fps']}; age of the picture {age['p50']} ms (95%: {age['p95']}); first picture after "
-        f"{found['startup']['first_frame_s']} s -> {path.name}"
+        f"{found['distinct_fps']}; age of the picture {age['p50']} ms (95%: {age['p95']}); a beat is late by "
+        f"{jitter} ms (99%); first picture after {found['startup']['first_frame_s']} s"
     )
-
-
-if __name__ == "__main__":
-    results.run(main)
+    return path

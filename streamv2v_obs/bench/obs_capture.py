@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
 import cv2
 import numpy as np
-import typer
 
 from streamv2v_obs.bench import results
 from streamv2v_obs.capture.obs_source import ObsSource
@@ -154,17 +152,13 @@ def figures(paced: list[Read], fastest: Read, delay_ms: list[float]) -> results.
     }
 
 
-def main(
-    seconds: Annotated[float, typer.Option(min=1, help="Of each repeat.")] = 20,
-    repeats: Annotated[int, typer.Option(min=1)] = 3,
-    changes: Annotated[int, typer.Option(min=2, help="Of colour, for the delay.")] = 100,
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="obs.host, obs.port, obs.password.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The result's file; none: results/obs_capture.json")] = None,
-) -> None:
+def measure(
+    path: Path, *, seconds: float, repeats: int, changes: int, overrides: Sequence[str], say: Callable[[str], None]
+) -> Path:
     """Capture 512x512 from the OBS that obs.host, port and password name, in a scene of its own made for it."""
     load_before = results.load_now()
     password = ["obs.password={env: OBS_PASSWORD}"] if "OBS_PASSWORD" in os.environ else []
-    settings = load_settings(None, [*password, *(overrides or [])])
+    settings = load_settings(None, [*password, *overrides])
     requests = open_requests(settings.obs)
     try:
         version = requests.version()
@@ -176,11 +170,10 @@ def main(
         requests.close()
     found = figures(paced, fastest, delay_ms)
     share = found["processes"]["client"]["cpu_share"]
-    path = out or results.RESULTS / "obs_capture.json"
     results.write(
         path,
         "latency",
-        command=results.command_line("streamv2v_obs.bench.obs_capture"),
+        command=results.command_line(),
         env=results.environment("cpu", load_before),
         config=results.configuration(
             settings, model="demo", dtype="float32", schedule="stream", width=_SIZE, height=_SIZE
@@ -206,11 +199,8 @@ def main(
         "from asking OBS for another colour to its first picture, decoded. cpu_share: 1 is one core.",
     )
     delay = found["latency_ms"]["change_to_picture"]
-    typer.echo(
+    say(
         f"{found['fps_steady']} fps at {_SIZE}x{_SIZE} with {share} of a core, {found['fastest']['fps']} fps at most; "
-        f"a change is there after {delay['p50']:.0f} ms (99%: {delay['p99']:.0f}) -> {path.name}"
+        f"a change is there after {delay['p50']:.0f} ms (99%: {delay['p99']:.0f})"
     )
-
-
-if __name__ == "__main__":
-    results.run(main)
+    return path

@@ -11,18 +11,17 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import psutil
-import typer
 
-from streamv2v_obs.errors import StreamV2VError
 from streamv2v_obs.settings import Settings, lcm_indices
+from streamv2v_obs.translator.presets import demo_folder
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +35,23 @@ _FLAGS = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "ONEDNN_MAX_C
 _PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 Section = dict[str, Any]
+Kind: TypeAlias = Literal[
+    "pipeline",
+    "ladder",
+    "latency",
+    "soak",
+    "bank",
+    "prompt-switch",
+    "jitter",
+    "compare",
+    "quality",
+    "cpu-demo",
+    "roofline",
+]
+
+
+TIMED = ("preprocess", "encode", "unet", "scheduler", "decode", "postprocess", "bank-update")
+"""What a translator's frame time includes, in the schema's words."""
 
 
 def spread(values: Sequence[float]) -> Section:
@@ -94,54 +110,64 @@ def environment(device: str, load_before: float, threads: int | None = None) -> 
     }
 
 
-def configuration(settings: Settings, *, model: str, dtype: str, schedule: str, width: int, height: int) -> Section:
-    """What was measured; the last five are what was found in use, not what was asked for."""
+def configuration(
+    settings: Settings,
+    *,
+    model: str,
+    dtype: str,
+    schedule: str,
+    width: int,
+    height: int,
+    weights: Literal["checkpoint", "random"] = "checkpoint",
+    backend: str = "torch",
+) -> Section:
+    """What was measured; all but ``settings`` is what was found in use, not what was asked for."""
     translator = settings.translator
     fuses = translator.fusion.strength > 0 and translator.bank.kind != "off"
+    demo = model == "demo" or _is_demo_folder(model)
     bank: Section = {"kind": translator.bank.kind}
     if translator.bank.kind != "off":
-        bank |= {"interval": translator.bank.interval, "ea": True, "ff": fuses}
+        bank |= {"interval": translator.bank.interval, "ea": translator.bank.attend, "ff": fuses}
         bank |= {"size": translator.bank.length if translator.bank.kind == "queue" else 1}
     if fuses:
         bank |= {"alpha": translator.fusion.strength, "threshold": translator.fusion.threshold}
     found: Section = {
-        "model": "demo" if model == "demo" else "sd15",
-        "weights": "checkpoint",
+        "model": "demo" if demo else "sd15",
+        "weights": weights,
         "seed": translator.seed,
         "steps": translator.steps,
         "t_index": list(lcm_indices(translator.strength, translator.steps)),
         "height": height,
         "width": width,
         "dtype": _PRECISIONS[dtype],
-        "backend": "eager",
+        "backend": "eager" if backend == "torch" else backend,
         "impl": "ours",
         "schedule": schedule,
         "bank": bank,
     }
-    if model == "demo":
-        found["weights_sha256"] = _sha256_of_demo()
+    if demo and weights == "checkpoint":
+        found["weights_sha256"] = sha256_of_weights(Path(model) if Path(model).is_dir() else demo_folder())
     return found
 
 
-def run(command: Callable[..., None]) -> NoReturn:
-    """Run ``command`` with the arguments of this process, as the command line does: an error of ours is one line."""
-    try:
-        typer.run(command)
-    except StreamV2VError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
-    sys.exit(0)
-
-
-def command_line(module: str) -> str:
+def command_line() -> str:
     """This process's command, as somebody else would type it; without passwords."""
+    script = Path(sys.argv[0]).resolve()
+    program = ["streamv2v-obs"]
+    if script.suffix == ".py" and script.stem != "__main__" and script.is_relative_to(_ROOT / "streamv2v_obs"):
+        program = ["python", "-m", ".".join(script.relative_to(_ROOT).with_suffix("").parts)]
     words = [re.sub(r"(password\w*[=:]\s*).*", r"\1***", word) for word in sys.argv[1:]]
-    return shlex.join(["python", "-m", module, *words])
+    return shlex.join([*program, *words])
+
+
+def results_folder() -> Path:
+    """Where results go unless somebody says otherwise: what is committed, in a checkout; else a folder here."""
+    return RESULTS if (_ROOT / ".git").exists() else Path("bench-results")
 
 
 def write(
     path: Path,
-    kind: Literal["cpu-demo", "pipeline", "latency"],
+    kind: Kind,
     *,
     command: str,
     env: Section,
@@ -169,6 +195,17 @@ def write(
     path.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def _is_demo_folder(model: str) -> bool:
+    """Whether a diffusers folder holds a demo model: latents of as many channels as no Stable Diffusion has."""
+    described = Path(model) / "unet" / "config.json"
+    return described.is_file() and json.loads(described.read_text(encoding="utf-8"))["in_channels"] != 4
+
+
+def commit() -> str:
+    """The commit that is checked out; ``unknown`` outside of a checkout."""
+    return str(_git()["commit"])
+
+
 def _git() -> Section:
     """The commit measured. Results that were just written, and the README made of them, do not make it dirty."""
     try:
@@ -181,7 +218,11 @@ def _git() -> Section:
 
 
 def _ask_git(*words: str) -> str:
-    return subprocess.run(["git", *words], cwd=_ROOT, capture_output=True, text=True, check=True).stdout
+    return _ask(["git", *words])
+
+
+def _ask(words: Sequence[str]) -> str:
+    return subprocess.run(words, cwd=_ROOT, capture_output=True, text=True, check=True).stdout
 
 
 def _device(name: str) -> Section:
@@ -190,11 +231,19 @@ def _device(name: str) -> Section:
     import torch
 
     about = torch.cuda.get_device_properties(torch.device(name))
-    return {
+    found: Section = {
         "name": about.name,
         "sm_count": about.multi_processor_count,
         "mem_total_mib": about.total_memory // 2**20,
     }
+    asked = "driver_version,power.limit"
+    try:
+        said = _ask(["nvidia-smi", f"--query-gpu={asked}", "--format=csv,noheader,nounits"]).splitlines()[0]
+        driver, limit = (part.strip() for part in said.split(","))
+        found |= {"driver": driver, "power_limit_w": float(limit)}
+    except (OSError, subprocess.CalledProcessError, ValueError, IndexError) as error:
+        log.warning("nvidia-smi does not tell driver and power limit: %s", error)
+    return found
 
 
 def _cpu_model() -> str:
@@ -214,11 +263,9 @@ def _instructions() -> list[str]:
     return [torch.backends.cpu.get_cpu_capability(), *(["bfloat16"] if cpu_has_bfloat16() else [])]
 
 
-def _sha256_of_demo() -> str:
-    """Of all its weight files, in the order of their paths."""
-    from streamv2v_obs.translator.presets import demo_folder
-
+def sha256_of_weights(folder: Path) -> str:
+    """Of all weight files of a diffusers folder, in the order of their paths."""
     found = hashlib.sha256()
-    for path in sorted(demo_folder().rglob("*.safetensors")):
+    for path in sorted(folder.rglob("*.safetensors")):
         found.update(path.read_bytes())
     return found.hexdigest()

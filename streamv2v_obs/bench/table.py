@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def filled(readme: str, figures: str) -> str:
 
 
 def _rows(result: Result) -> list[str]:
-    say = {"cpu-demo": _cpu_demo, "pipeline": _pipeline}.get(result["kind"])
+    say = _SAYS.get(result["kind"])
     if say is None:
         return []
     where, how = _machine(result), f"{_configuration(result['config'])}, {result['protocol']['input']}"
@@ -43,19 +44,35 @@ def _rows(result: Result) -> list[str]:
 
 def _cpu_demo(found: Result) -> list[tuple[str, str]]:
     bank, start = found["bank_overhead"], found["startup"]
-    low, high = bank["ratio_ci95"]
     return [
         ("translator alone, as fast as it can", f"{found['fps_steady']:.1f} fps"),
         (
             "a picture's way through it, median (99 %)",
             f"{found['latency_ms']['compute']['p50']:.0f} ms ({found['latency_ms']['compute']['p99']:.0f} ms)",
         ),
-        ("time a frame takes with the bank, of that without", f"{bank['ratio']:.2f} (95 %: {low:.2f} to {high:.2f})"),
+        ("time a frame takes with the bank, of that without", _with_interval(bank["ratio"], bank["ratio_ci95"])),
         ("start of a process to its first translated picture", f"{start['first_frame_s']:.1f} s"),
+        *((_cell(name), f"{cell['fps']:.1f} fps ({cell['fps_bank_off']:.1f} fps)") for name, cell in _grid(found)),
     ]
 
 
+def _grid(found: Result) -> list[tuple[str, Result]]:
+    """Those cells of a grid that people ask for: two steps, every size and backend."""
+    return [(name, cell) for name, cell in found.get("grid", {}).items() if name.endswith("_s2")]
+
+
+def _cell(name: str) -> str:
+    backend, size, _ = name.split("_")
+    return f"two steps, {size}x{size}, {backend} (without the bank)"
+
+
 def _pipeline(found: Result) -> list[tuple[str, str]]:
+    if "processes" not in found:
+        frame = found["frame_ms"]
+        return [
+            ("translator alone, as fast as it can", f"{found['fps_steady']:.1f} fps"),
+            ("a frame, median (99 %)", f"{frame['p50']:.1f} ms ({frame['p99']:.1f} ms)"),
+        ]
     age, parts, start = found["latency_ms"]["content_age"], found["processes"], found["startup"]
     return [
         (
@@ -74,6 +91,101 @@ def _pipeline(found: Result) -> list[tuple[str, str]]:
     ]
 
 
+def _bank(found: Result) -> list[tuple[str, str]]:
+    return [
+        (f"time with bank {name}, of that without", _with_interval(arm["ratio"], arm["ratio_ci95"]))
+        for name, arm in found["arms"].items()
+        if name != "off"
+    ]
+
+
+def _ladder(found: Result) -> list[tuple[str, str]]:
+    return [(f"a frame, rung {rung['name']}, median", f"{rung['frame_ms']['p50']:.1f} ms") for rung in found["rungs"]]
+
+
+def _latency(found: Result) -> list[tuple[str, str]]:
+    return [
+        (
+            f"age of a picture when translated, source at 30 fps, schedule {name}, median (99 %)",
+            f"{seen['latency_ms']['content_age']['p50']:.0f} ms ({seen['latency_ms']['content_age']['p99']:.0f} ms)",
+        )
+        for name, seen in found["schedules"].items()
+    ]
+
+
+def _soak(found: Result) -> list[tuple[str, str]]:
+    frames = found["memory"]["series"][-1]["frame"]
+    return [(f"memory grown over {frames} frames", f"{found['memory']['grown_bytes']} bytes")]
+
+
+def _prompt_switch(found: Result) -> list[tuple[str, str]]:
+    switch = found["prompt_switch"]
+    return [
+        (
+            "a change of prompt: longest stall; frames until it is seen",
+            f"{switch['stall_ms_max']:.0f} ms; {switch['frames_until_new']}",
+        )
+    ]
+
+
+def _jitter(found: Result) -> list[tuple[str, str]]:
+    return [("lateness of a beat, engine at full load, 99 %", f"{found['jitter_ms']['abs_dev_p99']:.1f} ms")]
+
+
+def _compare(found: Result) -> list[tuple[str, str]]:
+    told = found["compare"]
+    return [("as fast as the published order of operations", _with_interval(told["speedup"], told["speedup_ci95"]))]
+
+
+def _quality(found: Result) -> list[tuple[str, str]]:
+    if "flicker" not in found:
+        return [
+            (f"warp error, lag 1, arm {arm['name']}", f"{arm['warp_mse']['mean']:.1f}")
+            for arm in found["quality"]["arms"]
+        ]
+    flicker, coder = found["flicker"], found["autoencoder_db"]
+    return [
+        ("autoencoder, held-out photographs", f"{coder['held-out photographs']:.1f} dB"),
+        ("styles recognised, held-out pictures, 2 steps", f"{100 * found['recognised']['2']:.0f} %"),
+        (
+            "edges of the input found in the output (teachers, chance)",
+            "{kept:.2f} ({teachers:.2f}, {chance:.2f})".format(**found["structure"]),
+        ),
+        *(
+            (
+                f"{what} with the bank, of that without",
+                _with_interval(flicker[key]["ratio"], flicker[key]["ratio_ci95"]),
+            )
+            for what, key in (("flicker of a still scene", "static_std"), ("warp error, lag 1,", "warp_mse_1"))
+        ),
+        ("weights", f"{found['weights_mb']:.1f} MB"),
+    ]
+
+
+def _roofline(found: Result) -> list[tuple[str, str]]:
+    return [("arithmetic with the bank, of that without", f"{found['bank_overhead']['ratio_flops']:.2f}")]
+
+
+_SAYS: dict[str, Callable[[Result], list[tuple[str, str]]]] = {
+    "cpu-demo": _cpu_demo,
+    "pipeline": _pipeline,
+    "bank": _bank,
+    "ladder": _ladder,
+    "latency": _latency,
+    "soak": _soak,
+    "prompt-switch": _prompt_switch,
+    "jitter": _jitter,
+    "compare": _compare,
+    "quality": _quality,
+    "roofline": _roofline,
+}
+
+
+def _with_interval(value: float, interval: Sequence[float]) -> str:
+    low, high = interval
+    return f"{value:.2f} (95 %: {low:.2f} to {high:.2f})"
+
+
 def _machine(result: Result) -> str:
     env = result["env"]
     name, cpu = env["device"]["name"], env["cpu"]
@@ -89,10 +201,8 @@ def _configuration(config: Result) -> str:
     return f"{config['model']} model, {config['width']}x{config['height']}, {steps}, {kept}, {config['dtype']}"
 
 
-def main() -> None:
-    """Write the committed results' figures into README.md."""
+def write() -> None:
+    """Write the committed results' figures into README.md. Raises ConfigError where there is no checkout."""
+    if not README.is_file():
+        raise ConfigError(f"{README} is missing: the figures are written from a checkout of this project")
     README.write_text(filled(README.read_text(encoding="utf-8"), block()), encoding="utf-8", newline="\n")
-
-
-if __name__ == "__main__":
-    results.run(main)

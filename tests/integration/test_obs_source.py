@@ -147,8 +147,8 @@ def test_the_measurement_leaves_nothing_behind_and_writes_what_the_schema_descri
 
     obs.scene("A")
     before = there()
-    out = tmp_path / "result.json"
-    command = [sys.executable, "-m", "streamv2v_obs.bench.obs_capture", "--out", str(out)]
+    out = tmp_path / "obs_capture.json"
+    command = [sys.executable, "-m", "streamv2v_obs", "bench", "obs-capture", "--out", str(tmp_path)]
     command += ["--seconds", "1", "--repeats", "2", "--changes", "4"]
     done = subprocess.run(command, env=os.environ | {"OBS_PASSWORD": PASSWORD}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -46,7 +46,7 @@ def seen_service() -> live.Watched:
 def written(path: Path, **changes: Any) -> dict[str, Any]:
     """A pipeline result as ``bench.live`` writes it."""
     what: dict[str, Any] = {
-        "command": "python -m streamv2v_obs.bench.live",
+        "command": "streamv2v-obs bench live",
         "env": results.environment("cpu", results.load_now(), 2),
         "config": results.configuration(
             Settings(), model="demo", dtype="bfloat16", schedule="stream", width=256, height=256
@@ -138,9 +138,9 @@ def test_a_goal_is_a_floor_or_a_ceiling() -> None:
 
 
 def test_a_command_is_told_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["live.py", "--set", "obs.password=a b", "--set", "translator.prompt=a b"])
-    found = results.command_line("streamv2v_obs.bench.live")
-    assert found == ("python -m streamv2v_obs.bench.live --set 'obs.password=***' --set 'translator.prompt=a b'")
+    monkeypatch.setattr(sys, "argv", ["x", "bench", "--set", "obs.password=a b", "--set", "translator.prompt=a b"])
+    found = results.command_line()
+    assert found == "streamv2v-obs bench --set 'obs.password=***' --set 'translator.prompt=a b'"
 
 
 def test_a_stream_is_cut_into_pictures_wherever_its_chunks_end() -> None:
@@ -183,11 +183,11 @@ def test_only_what_stands_between_the_markers_changes() -> None:
 
 def test_readme_says_what_the_committed_results_say() -> None:
     readme = table.README.read_text(encoding="utf-8")
-    assert table.filled(readme, table.block()) == readme, "run: python -m streamv2v_obs.bench.table"
+    assert table.filled(readme, table.block()) == readme, "run: streamv2v-obs bench table"
 
 
 def test_a_mistake_is_one_line() -> None:
-    command = [sys.executable, "-m", "streamv2v_obs.bench.live", "--set", "translator.stops=2"]
+    command = [sys.executable, "-m", "streamv2v_obs", "bench", "live", "--set", "translator.stops=2"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("error: --set: unknown key translator.stops; allowed: ")

@@ -1,0 +1,221 @@
+"""Every measurement, run for a moment over a small model: the schema describes its file, its figures fit together."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from jsonschema import Draft202012Validator
+
+from streamv2v_obs.bench import arithmetic, behaviour, comparison, gpu, results, table, throughput
+from streamv2v_obs.bench.cpu_demo import backends, cell_figures, headline_figures, measure_cell
+from streamv2v_obs.bench.models import sd15_unet, taesd
+from streamv2v_obs.bench.subject import Subject
+from streamv2v_obs.bench.throughput import Effort
+from streamv2v_obs.bench.timing import Arm, take_turns
+from streamv2v_obs.errors import ConfigError
+from streamv2v_obs.translator.merging import draw_partitions
+from tests.rigs.latents import attentive_unet
+from tests.rigs.tiny_subject import tiny_subject
+
+EFFORT = Effort(frames=8, repeats=1, window=4, windows=1)
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    return tiny_subject()
+
+
+@pytest.fixture(scope="module")
+def schema() -> Draft202012Validator:
+    return Draft202012Validator(json.loads(results.SCHEMA.read_text(encoding="utf-8")))
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+MEASUREMENTS: dict[str, Callable[[Subject, Path], Path]] = {
+    "pipeline": lambda s, out: throughput.pipeline(s, EFFORT, out, quiet),
+    "bank": lambda s, out: throughput.bank(s, EFFORT, out, quiet),
+    "compare": lambda s, out: comparison.compare(s, EFFORT, out, quiet),
+    "latency": lambda s, out: behaviour.latency(s, 30, 0.5, 4, out, quiet),
+    "soak": lambda s, out: behaviour.soak(s, 24, 3, 4, out, quiet),
+    "prompt-switch": lambda s, out: behaviour.prompt_switch(s, 2, 4, 4, out, quiet),
+}
+
+
+@pytest.fixture(scope="module")
+def measured(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("results")
+    paths = {kind: measure(subject, out) for kind, measure in MEASUREMENTS.items()}
+    assert all(path.name == f"{kind}_cpu_sd15_s2.json" for kind, path in paths.items())
+    return {kind: json.loads(path.read_text(encoding="utf-8")) for kind, path in paths.items()}
+
+
+@pytest.mark.parametrize("kind", MEASUREMENTS)
+def test_a_result_is_what_the_schema_describes_and_readme_can_show_it(
+    kind: str, measured: dict[str, dict[str, Any]], schema: Draft202012Validator, tmp_path: Path
+) -> None:
+    found = measured[kind]
+    assert not [error.message for error in schema.iter_errors(found)]
+    assert found["kind"] == kind
+    assert found["config"]["weights"] == "random"
+    (tmp_path / "one.json").write_text(json.dumps(found), encoding="utf-8")
+    lines = table.block(tmp_path).splitlines()[2:]
+    assert lines
+    assert all("sd15 model, 64x64, 2 steps, bank dyme every 4, fp32" in line for line in lines)
+
+
+def test_figures_hang_together(measured: dict[str, dict[str, Any]]) -> None:
+    found = measured["pipeline"]["results"]
+    assert found["frame_ms_update"]["n"] + found["frame_ms_noupdate"]["n"] == found["frame_ms"]["n"] == 8
+    assert found["latency_ms"]["algorithmic_frames"] == 1
+    assert found["stages_ms"]["encode_decode"]["p50"] >= found["stages_ms"]["encode"]["min"]
+    banks = measured["bank"]["results"]["arms"]
+    assert banks["off"]["ratio"] == 1
+    assert banks["off"]["bank_mib"] == 0 < banks["queue 1"]["bank_mib"] < banks["queue 4"]["bank_mib"]
+    seen = measured["latency"]["results"]
+    assert set(seen["schedules"]) == {"stream", "sequential"}
+    assert seen["frames"]["captured"] == 15 == seen["frames"]["processed"] + seen["frames"]["dropped"]
+    # A stream batch shows what was captured a frame earlier, one step at a time what was captured now.
+    ages = {name: entry["latency_ms"]["content_age"]["min"] for name, entry in seen["schedules"].items()}
+    assert all(age > 0 for age in ages.values())
+    memory = measured["soak"]["results"]["memory"]
+    assert [entry["frame"] for entry in memory["series"]] == [0, 8, 16, 24]
+    switch = measured["prompt-switch"]["results"]["prompt_switch"]
+    assert (switch["frames_until_new"], switch["recompiles"]) == (2, 0)
+
+
+def test_the_published_order_of_operations_paints_the_same_pictures(measured: dict[str, dict[str, Any]]) -> None:
+    told = measured["compare"]["results"]["compare"]
+    assert told["psnr_db"] > 60
+    assert told["max_grey_levels"] <= 1
+
+
+def test_the_reference_can_be_told_apart() -> None:
+    """Else the comparison above could not fail: other partitions are other pictures."""
+    subject = tiny_subject()
+    settings = subject.translator(schedule="stream", bank={"interval": 1})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comparison, "draw_partitions", lambda seed, *rest: draw_partitions(seed + 1, *rest))
+        other, _ = comparison.pictures_alike(subject, settings, 6)
+    same, _ = comparison.pictures_alike(subject, settings, 6)
+    assert other < same - 10
+
+
+def test_compare_refuses_what_was_never_published() -> None:
+    with pytest.raises(ConfigError, match=r"translator\.bank\.kind=dyme"):
+        comparison.compare(tiny_subject(bank={"kind": "queue"}), EFFORT, Path(), quiet)
+
+
+def test_the_ladder_has_the_rungs_that_exist(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schema: Draft202012Validator
+) -> None:
+    monkeypatch.setattr(throughput, "open_model", lambda settings: (tiny_subject().model, "random"))
+    found = json.loads(throughput.ladder(subject, EFFORT, tmp_path, quiet).read_text(encoding="utf-8"))
+    assert not [error.message for error in schema.iter_errors(found)]
+    rungs = found["results"]["rungs"]
+    assert [rung["name"] for rung in rungs] == ["float32", "channels_last"]
+    assert rungs[0]["gain"] == 1
+
+
+def test_arithmetic_is_counted_and_not_computed(tmp_path: Path, schema: Draft202012Validator) -> None:
+    with arithmetic.META:
+        unet = attentive_unet().half()
+    found = json.loads(arithmetic.measure(2, 64, tmp_path, quiet, unet).read_text(encoding="utf-8"))
+    assert not [error.message for error in schema.iter_errors(found)]
+    arms = found["results"]["arms"]
+    assert arms["off"]["update_gflop"] == 0
+    assert arms["off"]["frame_gflop"] <= arms["ea"]["frame_gflop"] <= arms["dyme"]["frame_gflop"]
+    assert found["results"]["bank_overhead"]["ratio_flops"] >= 1
+    layer = torch.zeros((3, 4), device="meta"), torch.zeros((4, 5), device="meta")
+    assert arithmetic.counted(lambda: layer[0] @ layer[1]) == (2 * 3 * 4 * 5 / 1e9, 1)
+
+
+def test_arms_take_turns_forwards_and_back() -> None:
+    order: list[str] = []
+
+    class Noted(Arm):
+        def run(self, frames: int) -> list[float]:
+            order.extend(self.name * frames)
+            return [1.0] * frames
+
+    arms = [Noted(name, None, iter(()), lambda: None) for name in "ABC"]  # type: ignore[arg-type]
+    take_turns(arms, 1)
+    assert "".join(order) == "ABCCBA"
+    assert [arm.blocks_ms for arm in arms] == [[1.0]] * 3
+
+
+def test_a_cell_of_the_cpu_grid(subject: Subject) -> None:
+    arms, described = measure_cell(subject.model, 64, 2, seconds=0, rounds=2)
+    assert [arm.name for arm in arms] == ["on", "off"]
+    assert "64x64" in described or "photograph" in described
+    cell = cell_figures(arms)
+    assert cell["frame_ms"]["n"] == 16
+    assert cell["fps"] == pytest.approx(1000 / cell["frame_ms"]["mean"], rel=0.01)
+    headline = headline_figures(arms)
+    assert headline["bank_overhead"]["ratio"] == cell["ratio"]
+    assert len(headline["fps_repeats"]) == 2
+    assert "torch" in backends()
+
+
+def test_a_slope_is_found_with_its_interval() -> None:
+    noise = np.random.default_rng(0).normal(0, 1, 50)
+    frames = list(range(0, 5000, 100))
+    rise, (low, high) = behaviour.slope(frames, list(3.0 * np.array(frames) + noise))
+    assert low < rise < high
+    assert rise == pytest.approx(3, abs=0.001)
+    # By hand: sigma / (sqrt(n) times the spread of x) is 1 / (7.07 * 1443).
+    assert high - low == pytest.approx(2 * 1.96 / (50**0.5 * 1443), rel=0.2)
+    flat, (low, high) = behaviour.slope(frames, [7.0] * 50)
+    assert (flat, low, high) == (0, 0, 0)
+
+
+# --- the GPU script, on a CPU ---------------------------------------------------------------------------------
+
+
+def test_the_gpu_script_runs_piece_by_piece_and_goes_on_after_a_failure(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schema: Draft202012Validator
+) -> None:
+    said: list[str] = []
+    run = gpu.Run(subject, tmp_path, said.append, scale=0.01, ends_at=time.monotonic())
+
+    def broken(_: gpu.Run) -> None:
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setitem(gpu.PIECES, "compare", broken)
+    assert gpu.run_pieces(run, ["compare", "bank", "prompt-switch", "soak"]) == ["compare"]
+    written = sorted(path.name for path in tmp_path.iterdir())
+    assert written == ["bank_cpu_sd15_s4.json", "prompt-switch_cpu_sd15_s4.json", "soak_cpu_sd15_s1.json"]
+    for path in tmp_path.iterdir():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        assert not [error.message for error in schema.iter_errors(found)]
+    assert any("what the time left allows" in line for line in said)
+    with pytest.raises(ConfigError, match="--only speed: allowed are pipeline, bank"):
+        gpu.run_pieces(run, ["speed"])
+
+
+def test_the_gpu_script_says_in_one_line_that_there_is_no_gpu(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    command = [sys.executable, "-m", "streamv2v_obs.bench.gpu", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("error: model.device: cuda is asked for, but ")
+
+
+def test_the_architecture_is_stable_diffusion_s() -> None:
+    with arithmetic.META:
+        unet, coder = sd15_unet(), taesd()
+    assert sum(parameter.numel() for parameter in unet.parameters()) == 859_520_964
+    assert sum(parameter.numel() for parameter in coder.parameters()) == pytest.approx(2.45e6, rel=0.01)
