@@ -169,6 +169,15 @@ class Translator:
 
     def _prepare_openvino(self) -> None:
         """Make the graphs, and use them if they agree with torch, or if they are insisted on."""
+        bank = self._latents.settings.bank
+        if bank.kind != "off" and not bank.attend:
+            if self._model.backend == "openvino":
+                raise ConfigError(
+                    "translator.bank.attend = false: OpenVINO's graphs attend to the bank; allowed: true, or "
+                    "model.backend = torch"
+                )
+            log.warning("TORCH COMPUTES, which is slower: translator.bank.attend is false")
+            return
         model, (_, length, width) = self._model, self._prompt.encode(self.prompt).shape
         log.info("preparing OpenVINO for %dx%d; the first time this takes some seconds", self.width, self.height)
         try:

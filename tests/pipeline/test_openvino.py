@@ -253,6 +253,15 @@ def test_graphs_that_do_not_agree_are_used_only_if_insisted_on(
     assert any(record.levelno == logging.WARNING for record in caplog.records)
 
 
+def test_a_bank_that_is_only_fused_is_torch_s(load: Callable[..., Model]) -> None:
+    fusing = TranslatorSettings(bank=BankSettings(attend=False))
+    with pytest.raises(ConfigError, match=r"translator\.bank\.attend = false: .* model\.backend = torch"):
+        Translator(load(backend="openvino"), fusing)
+    plain = Translator(load(backend="openvino"), TranslatorSettings(bank=BankSettings(kind="off", attend=False)))
+    assert plain.backend == "openvino"
+    plain.close()
+
+
 def test_what_openvino_cannot_take_is_said(
     load: Callable[..., Model], place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
