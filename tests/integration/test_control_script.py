@@ -15,7 +15,8 @@ import pytest
 
 from tests.conftest import Require
 from tests.rigs.fake_obspython import SCRIPT
-from tests.rigs.obs import RealObs, obs_obstacle, real_obs
+from tests.rigs.obs import RealObs
+from tests.rigs.obs30 import EITHER, either_obs
 from tests.rigs.service import RunningService, running_service
 
 pytestmark = pytest.mark.obs
@@ -32,17 +33,17 @@ PRESETS = "[{name: Water, prompt: a watercolor}, {name: Neon, prompt: neon light
 NOT_RUNNING = "streamv2v: the service is not running"
 
 
-@pytest.fixture(autouse=True)
-def possible(require: Require) -> None:
-    obstacle = obs_obstacle() or ("" if shutil.which("xdotool") else "install xdotool")
-    require("obs", not obstacle, obstacle)
+@pytest.fixture(params=EITHER)
+def which(request: pytest.FixtureRequest, require: Require) -> str:
+    """Which OBS; for ``either_obs``."""
+    require("obs", shutil.which("xdotool") is not None, "install xdotool")
+    return str(request.param)
 
 
 @pytest.fixture
-def obs(tmp_path: Path) -> Iterator[RealObs]:
-    with real_obs(
-        scripts=[(SCRIPT, SETTINGS)], environment={"STREAMV2V_RUNTIME_DIR": str(tmp_path / "runtime")}
-    ) as running:
+def obs(which: str, require: Require, tmp_path: Path) -> Iterator[RealObs]:
+    environment = {"STREAMV2V_RUNTIME_DIR": str(tmp_path / "runtime")}
+    with either_obs(which, require, scripts=[(SCRIPT, SETTINGS)], environment=environment) as running:
         yield running
 
 
@@ -108,11 +109,11 @@ def _until_prompt(service: RunningService, prompt: str) -> None:
 
 
 @pytest.mark.parametrize("hangs", [False, True], ids=["absent", "hung"])
-def test_obs_runs_as_ever_while_nobody_answers(hangs: bool) -> None:
+def test_obs_runs_as_ever_while_nobody_answers(which: str, require: Require, hangs: bool) -> None:
     # In the private network of this OBS every port is free.
     settings = SETTINGS | ({"address": f"127.0.0.1:{PORT}", "token": "t" * 43} if hangs else {})
     with ExitStack() as open_until_the_end:
-        obs = open_until_the_end.enter_context(real_obs(scripts=[(SCRIPT, settings)]))
+        obs = open_until_the_end.enter_context(either_obs(which, require, scripts=[(SCRIPT, settings)]))
         if hangs:  # it takes connections and never answers
             open_until_the_end.enter_context(socket.create_server(("127.0.0.1", PORT)))
         time.sleep(1)

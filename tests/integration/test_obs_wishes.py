@@ -14,7 +14,8 @@ from streamv2v_obs.obs.client import Events, open_events
 from streamv2v_obs.presets import change_to
 from streamv2v_obs.settings import Preset, SceneRule
 from tests.conftest import Require
-from tests.rigs.obs import RealObs, obs_obstacle, real_obs
+from tests.rigs.obs import RealObs
+from tests.rigs.obs30 import EITHER, either_obs
 from tests.rigs.obs_listener import listening, settle
 
 pytestmark = pytest.mark.obs
@@ -24,11 +25,9 @@ OIL = Preset(name="Oil", prompt="oil", bank="reset")
 PRESETS = (COMIC, OIL)
 
 
-@pytest.fixture(scope="module")
-def running(require: Require) -> Iterator[RealObs]:
-    obstacle = obs_obstacle()
-    require("obs", not obstacle, obstacle)
-    with real_obs() as obs:
+@pytest.fixture(scope="module", params=EITHER)
+def running(request: pytest.FixtureRequest, require: Require) -> Iterator[RealObs]:
+    with either_obs(request.param, require) as obs:
         yield obs
 
 

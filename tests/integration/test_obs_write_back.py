@@ -9,7 +9,8 @@ import pytest
 from streamv2v_obs.settings import AudioSync
 from streamv2v_obs.stats import EngineStatus, PublishStatus
 from tests.conftest import Require
-from tests.rigs.obs import RealObs, obs_obstacle, real_obs
+from tests.rigs.obs import RealObs
+from tests.rigs.obs30 import EITHER, either_obs
 from tests.rigs.obs_listener import listening, settle
 
 pytestmark = pytest.mark.obs
@@ -17,11 +18,9 @@ pytestmark = pytest.mark.obs
 WRITTEN = {"status_text": "Words", "audio_sync": AudioSync(input="Mic", extra_ms=10)}
 
 
-@pytest.fixture(scope="module")
-def obs(require: Require) -> Iterator[RealObs]:
-    obstacle = obs_obstacle()
-    require("obs", not obstacle, obstacle)
-    with real_obs() as running:
+@pytest.fixture(scope="module", params=EITHER)
+def obs(request: pytest.FixtureRequest, require: Require) -> Iterator[RealObs]:
+    with either_obs(request.param, require) as running:
         # A media source has sound, and needs no sound card.
         for name, kind in (("Words", "text_ft2_source_v2"), ("Mic", "ffmpeg_source")):
             running.requests.call("CreateInput", {"sceneName": "A", "inputName": name, "inputKind": kind})

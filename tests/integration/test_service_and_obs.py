@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from tests.conftest import Require
-from tests.rigs.obs import PASSWORD, RealObs, obs_obstacle, real_obs
+from tests.rigs.obs import PASSWORD, RealObs
+from tests.rigs.obs30 import EITHER, either_obs
 from tests.rigs.service import RunningService, Viewer, running_service
 
 pytestmark = pytest.mark.obs
@@ -30,11 +31,9 @@ LED_BY_OBS = (
 )
 
 
-@pytest.fixture
-def obs(require: Require) -> Iterator[RealObs]:
-    obstacle = obs_obstacle()
-    require("obs", not obstacle, obstacle)
-    with real_obs() as running:
+@pytest.fixture(params=EITHER)
+def obs(request: pytest.FixtureRequest, require: Require) -> Iterator[RealObs]:
+    with either_obs(request.param, require) as running:
         yield running
 
 

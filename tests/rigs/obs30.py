@@ -8,9 +8,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import pytest
@@ -59,11 +60,17 @@ EITHER = ("obs", pytest.param("obs30", marks=(pytest.mark.obs30, pytest.mark.tim
 
 
 @contextmanager
-def either_obs(which: str, require: Require) -> Iterator[RealObs]:
+def either_obs(
+    which: str,
+    require: Require,
+    scripts: Sequence[tuple[Path, Mapping[str, Any]]] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[RealObs]:
     """As ``real_obs``: the OBS that is installed ("obs"), or the one of Debian 13 ("obs30")."""
     obstacle = obs30_obstacle() if which == "obs30" else obs_obstacle()
     require(which, not obstacle, obstacle)
-    with real_obs(launcher=launcher() if which == "obs30" else ()) as obs:
+    before = launcher() if which == "obs30" else ()
+    with real_obs(scripts=scripts, environment=environment, launcher=before) as obs:
         yield obs
 
 
