@@ -37,7 +37,9 @@ def _rows(result: Result) -> list[str]:
     say = _SAYS.get(result["kind"])
     if say is None:
         return []
-    where, how = _machine(result), f"{_configuration(result['config'])}, {result['protocol']['input']}"
+    where, how = _machine(result), result["protocol"]["input"]
+    if "translator" not in result["protocol"].get("excludes", []):
+        how = f"{_configuration(result['config'])}, {how}"
     unclean = " (uncommitted changes)" if result["git"]["dirty"] else ""
     return [f"| {what} | {figure} | {how} | {where}{unclean} |" for what, figure in say(result["results"])]
 
@@ -104,12 +106,22 @@ def _ladder(found: Result) -> list[tuple[str, str]]:
 
 
 def _latency(found: Result) -> list[tuple[str, str]]:
+    if "schedules" not in found:
+        return _obs_capture(found)
     return [
         (
             f"age of a picture when translated, source at 30 fps, schedule {name}, median (99 %)",
             f"{seen['latency_ms']['content_age']['p50']:.0f} ms ({seen['latency_ms']['content_age']['p99']:.0f} ms)",
         )
         for name, seen in found["schedules"].items()
+    ]
+
+
+def _obs_capture(found: Result) -> list[tuple[str, str]]:
+    delay, client = found["latency_ms"]["change_to_picture"], found["processes"]["client"]
+    return [
+        ("a source of OBS captured", f"{found['fps_steady']:.1f} fps with {client['cpu_share']:.2f} of a core"),
+        ("a change in OBS to its picture here, median (99 %)", f"{delay['p50']:.0f} ms ({delay['p99']:.0f} ms)"),
     ]
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
-from streamv2v_obs.bench import results
+from streamv2v_obs.bench import results, table
 from streamv2v_obs.capture.obs_source import ObsSource
 from streamv2v_obs.capture.source import open_source
 from streamv2v_obs.errors import ObsRefused, SourceLost
@@ -159,6 +159,10 @@ def test_the_measurement_leaves_nothing_behind_and_writes_what_the_schema_descri
     assert found["results"]["frames"]["captured"] > 2
     assert found["results"]["latency_ms"]["change_to_picture"]["n"] == 4
     assert len(found["checks"]) == 2
+    (rate, delay) = table.block(tmp_path).splitlines()[2:]
+    assert "of a core" in rate
+    assert "image source 512x512" in delay
+    assert "model" not in delay
     assert PASSWORD not in written + done.stdout + done.stderr
 
 
