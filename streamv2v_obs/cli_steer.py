@@ -139,5 +139,7 @@ def open_panel(as_json: Json = False) -> None:
         print_json(found)
         return
     say(f"panel (once, within {found['panel_life_s'] / 60:.0f} minutes): {found['panel']}")
+    if "panel_lan" in found:
+        say(f"panel on your phone (once, not encrypted): {found['panel_lan']}")
     say(f"OBS browser source (view only, lasting):  {found['view']}")
     say(f"OBS media source (view only, lasting):    {found['stream']}")

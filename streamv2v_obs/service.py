@@ -66,6 +66,9 @@ class Service:
         if settings.obs.rules and not settings.obs.enabled:
             self._notices.append("obs.rules are not in force: obs.enabled is false")
             log.warning("%s", self._notices[-1])
+        if settings.control.lan:
+            self._notices.append("control.lan is true: the panel can be reached from the network, unencrypted")
+            log.warning("%s", self._notices[-1])
         self._publisher = Publisher(settings.publish, self._output, outputs)
         spec = EngineSpec(settings, self._output.name, self._view.name, self._output.capacity)
         self._engine = EngineProcess(spec, self._give_up, self._publisher.say)

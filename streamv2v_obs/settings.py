@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -363,11 +364,32 @@ class ObsSettings(Section):
         return (*self.rules, SceneRule(scene="*", **self.default.model_dump(exclude_unset=True)))
 
 
+def _loopback_or_address(host: str) -> str:
+    if host != "localhost":
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            raise ValueError("allowed: localhost or an address in digits, such as 127.0.0.1 or ::1") from None
+    return host
+
+
 class ControlSettings(Section):
     """The HTTP API and the panel."""
 
-    host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"
+    host: Annotated[str, AfterValidator(_loopback_or_address)] = Field(
+        "127.0.0.1", description="0.0.0.0 or an address of this machine: others in the network, too, with lan"
+    )
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8770, description="0: any free one")
+    lan: bool = Field(False, description="let whoever has a link in from the network; what is sent is not encrypted")
+
+    @model_validator(mode="after")
+    def _the_network_is_asked_for(self) -> ControlSettings:
+        if not self.lan and self.host != "localhost" and not ipaddress.ip_address(self.host).is_loopback:
+            raise ValueError(
+                f"host = {self.host!r}: others in the network could reach it; allowed: 127.0.0.1, ::1 or localhost, "
+                "or together with lan: true"
+            )
+        return self
 
 
 class LogSettings(Section):

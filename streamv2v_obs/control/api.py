@@ -6,7 +6,6 @@ import logging
 import threading
 from typing import Any, Protocol
 
-from pydantic import TypeAdapter
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
@@ -14,15 +13,19 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 
 from streamv2v_obs.commands import Change
 from streamv2v_obs.control.auth import LINK_LIFE_S, Auth, Right
-from streamv2v_obs.control.bodies import BankBody, Body, PromptBody, SwitchBody, read_body
+from streamv2v_obs.control.bodies import BankBody, Body, EmptyBody, PromptBody, SwitchBody, read_body
 from streamv2v_obs.control.guard import Guard, refusal
+from streamv2v_obs.control.lan import lan_address
+from streamv2v_obs.control.live import Live
+from streamv2v_obs.control.openapi import Operation, document
 from streamv2v_obs.control.pages import pages
 from streamv2v_obs.control.pictures import Pictures, Viewers
-from streamv2v_obs.control.preset_routes import preset_routes
+from streamv2v_obs.control.preset_routes import preset_operations
+from streamv2v_obs.control.views import Views
 from streamv2v_obs.errors import ConfigError, StreamV2VError
 from streamv2v_obs.presets import Presets
 from streamv2v_obs.settings import Settings
@@ -30,7 +33,7 @@ from streamv2v_obs.stats import ServiceStatus
 
 log = logging.getLogger(__name__)
 
-_STATUS: TypeAdapter[ServiceStatus] = TypeAdapter(ServiceStatus)
+_VIEW = {"view": {"type": "string", "enum": ["output", "input"], "default": "output"}}
 
 
 class ServiceLike(Protocol):
@@ -53,37 +56,48 @@ class ServiceLike(Protocol):
 
 
 class Api:
-    """The routes, each a method."""
+    """The routes, each a method; those that only tell the status are in ``views``."""
 
-    def __init__(self, service: ServiceLike, auth: Auth, address: str, stopping: threading.Event) -> None:
+    def __init__(
+        self, service: ServiceLike, auth: Auth, address: str, stopping: threading.Event, views: Views
+    ) -> None:
         self._service = service
         self._auth = auth
         self._address = address
+        self._views = views
         self._viewers = Viewers(stopping)
+        self._live = Live(views.status_json, lambda: service.browser, stopping)
         self._watching_input = False
+
+    def operations(self) -> list[Operation]:
+        """All that is in the OpenAPI document."""
+        return [
+            *self._views.operations(),
+            Operation("GET", "/v1/openapi.json", self.openapi),
+            Operation("GET", "/v1/link", self.link),
+            Operation("GET", "/v1/preview", self.preview, "image/jpeg", query=_VIEW, refusals=(409, 503)),
+            Operation("GET", "/v1/stream", self.stream, "multipart/x-mixed-replace", query=_VIEW, refusals=(409, 503)),
+            Operation("POST", "/v1/prompt", self.prompt, body=PromptBody),
+            Operation("POST", "/v1/bank", self.bank, body=BankBody),
+            Operation("POST", "/v1/bypass", self.bypass, body=SwitchBody),
+            Operation("POST", "/v1/panic", self.panic, body=SwitchBody),
+            Operation("POST", "/v1/input", self.input, body=SwitchBody),
+            Operation("POST", "/v1/stop", self.stop, body=EmptyBody, success=202),
+            *preset_operations(self._service),
+        ]
 
     def routes(self) -> list[BaseRoute]:
         """All of them."""
         return [
-            Route("/healthz", self.health, methods=["GET"]),
+            *(operation.route() for operation in self.operations()),
+            WebSocketRoute("/v1/events", self._live.events),
             Route("/open", self.open, methods=["GET"]),
-            Route("/v1/status", self.status, methods=["GET"]),
-            Route("/v1/link", self.link, methods=["GET"]),
-            Route("/v1/preview", self.preview, methods=["GET"]),
-            Route("/v1/stream", self.stream, methods=["GET"]),
-            Route("/v1/prompt", self.prompt, methods=["POST"]),
-            Route("/v1/bank", self.bank, methods=["POST"]),
-            Route("/v1/bypass", self.bypass, methods=["POST"]),
-            Route("/v1/panic", self.panic, methods=["POST"]),
-            Route("/v1/input", self.input, methods=["POST"]),
-            Route("/v1/stop", self.stop, methods=["POST"]),
-            *preset_routes(self._service),
             *pages(),
         ]
 
-    async def health(self, request: Request) -> Response:
-        """Alive; says nothing else."""
-        return JSONResponse({"ok": True})
+    async def openapi(self, request: Request) -> Response:
+        """The OpenAPI document."""
+        return JSONResponse(document(self.operations()))
 
     async def open(self, request: Request) -> Response:
         """A one-time link becomes a browser's session."""
@@ -97,22 +111,19 @@ class Api:
         response.set_cookie(self._auth.cookie, session, path="/", httponly=True, samesite="strict")
         return response
 
-    async def status(self, request: Request) -> Response:
-        """ServiceStatus as JSON."""
-        status = await run_in_threadpool(self._service.status)
-        return Response(_STATUS.dump_json(status), media_type="application/json")
-
     async def link(self, request: Request) -> Response:
         """Addresses to open: the panel (once), the page and the stream for OBS (lasting, view only)."""
         key = self._auth.stream_key
-        return JSONResponse(
-            {
-                "panel": f"{self._address}/open?key={self._auth.new_link_key()}",
-                "panel_life_s": LINK_LIFE_S,
-                "view": f"{self._address}/view?key={key}",
-                "stream": f"{self._address}/v1/stream?key={key}",
-            }
-        )
+        found = {
+            "panel": f"{self._address}/open?key={self._auth.new_link_key()}",
+            "panel_life_s": LINK_LIFE_S,
+            "view": f"{self._address}/view?key={key}",
+            "stream": f"{self._address}/v1/stream?key={key}",
+        }
+        settings = self._service.settings.control
+        if settings.lan and (address := lan_address(settings.host)):
+            found["panel_lan"] = f"http://{address}:{self._auth.port}/open?key={self._auth.new_link_key()}"
+        return JSONResponse(found)
 
     async def preview(self, request: Request) -> Response:
         """One JPEG."""
@@ -187,6 +198,7 @@ class Api:
 
     async def stop(self, request: Request) -> Response:
         """End the service, once this answer is on its way."""
+        await read_body(request, EmptyBody)
         return JSONResponse({"accepted": {}}, 202, background=BackgroundTask(self._service.stop))
 
     async def _do(self, act: Any, argument: object, body: Body) -> Response:
@@ -196,9 +208,8 @@ class Api:
         return JSONResponse({"accepted": accepted})
 
 
-def create_app(service: ServiceLike, auth: Auth, address: str, stopping: threading.Event | None = None) -> Starlette:
-    """The application; ``stopping`` ends open streams. ``address`` is what links begin with."""
-    api = Api(service, auth, address, stopping or threading.Event())
+def create_app(api: Api, auth: Auth) -> Starlette:
+    """The application."""
     return Starlette(
         routes=api.routes(),
         middleware=[Middleware(Guard, auth=auth)],
@@ -208,7 +219,7 @@ def create_app(service: ServiceLike, auth: Auth, address: str, stopping: threadi
 
 def _embeddable(request: Request) -> dict[str, str]:
     # Whoever shows the view-only key may put the picture into a page of their own; a cookie alone does not allow it.
-    return {} if request.state.right > Right.PICTURES else {"cross-origin-resource-policy": "cross-origin"}
+    return {} if request.state.right > Right.VIEW else {"cross-origin-resource-policy": "cross-origin"}
 
 
 async def _said(request: Request, error: Exception) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import secrets
 import sys
 import threading
@@ -30,19 +31,28 @@ class Right(IntEnum):
     """What a request has shown that it may do; each includes those before it."""
 
     NOTHING = 0
-    PICTURES = 1
+    VIEW = 1
     ALL = 2
 
 
 class Auth:
     """Secrets of one service. Safe to use from any thread.
 
-    ``token`` is for the command line and lives as long as the service. ``stream_key`` only shows output pictures;
-    it outlives the service, because OBS keeps the address of a browser source. A session is what a browser gets
-    for a one-time link. Comparisons take the same time whatever differs.
+    ``token`` is for the command line and lives as long as the service. ``stream_key`` only shows output pictures
+    and figures; it outlives the service, because OBS keeps the address of a browser source. A session is what a
+    browser gets for a one-time link. Comparisons take the same time whatever differs. ``lan``: this machine is
+    also served under its addresses in the network.
     """
 
-    def __init__(self, host: str, port: int, stream_key: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        stream_key: str,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        lan: bool = False,
+    ) -> None:
         self.token = secrets.token_urlsafe(32)
         self.stream_key = stream_key
         self.port = port
@@ -53,8 +63,20 @@ class Auth:
         names = {"127.0.0.1", "localhost", "[::1]", f"[{host}]" if ":" in host else host}
         self.hosts = frozenset(f"{name}:{port}" for name in names) | (frozenset(names) if port == 80 else frozenset())
         self.origins = frozenset(f"http://{host}" for host in self.hosts)
+        self._lan = lan
         # Cookies know no ports: the name keeps two services on one host apart.
         self.cookie = f"streamv2v_obs_{port}"
+
+    def serves(self, host: str) -> bool:
+        """Whether a Host header, in small letters, names this service."""
+        if host in self.hosts:
+            return True
+        # An address in digits cannot have been pointed here by somebody else's name server, so any will do.
+        return self._lan and _is_address(host, self.port)
+
+    def accepts(self, origin: str, host: str) -> bool:
+        """Whether an Origin header, in small letters, is a page of ours; ``host`` is one that is served."""
+        return origin in self.origins or (self._lan and origin == f"http://{host}")
 
     def new_link_key(self) -> str:
         """A key for /open that works once, within ``LINK_LIFE_S`` seconds."""
@@ -89,6 +111,19 @@ class Auth:
     def is_stream_key(self, text: str) -> bool:
         """Whether this is the view-only key."""
         return _same(self.stream_key, text)
+
+
+def _is_address(host: str, port: int) -> bool:
+    address, colon, number = host.rpartition(":")
+    if not colon:
+        address, number = host, "80"
+    if number != str(port):
+        return False
+    try:
+        ipaddress.ip_address(address.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _same(ours: str, theirs: str) -> bool:

@@ -44,6 +44,10 @@ class SwitchBody(Body):
     on: bool
 
 
+class EmptyBody(Body):
+    """Nothing to say, which has to be said: ``{}``."""
+
+
 B = TypeVar("B", bound=Body)
 
 

@@ -10,10 +10,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
 
 from streamv2v_obs.commands import Change
 from streamv2v_obs.control.bodies import Body, read_body
+from streamv2v_obs.control.openapi import Operation
 from streamv2v_obs.presets import Presets
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class PresetBody(Body):
     step: Literal[1, -1] | None = None
 
 
-def preset_routes(service: ServiceWithPresets) -> list[BaseRoute]:
+def preset_operations(service: ServiceWithPresets) -> list[Operation]:
     """``GET /v1/presets`` and ``POST /v1/preset``."""
 
     async def presets(request: Request) -> Response:
@@ -59,4 +59,4 @@ def preset_routes(service: ServiceWithPresets) -> list[BaseRoute]:
         await run_in_threadpool(service.apply, change)
         return JSONResponse({"accepted": {"preset": change.preset}})
 
-    return [Route("/v1/presets", presets, methods=["GET"]), Route("/v1/preset", preset, methods=["POST"])]
+    return [Operation("GET", "/v1/presets", presets), Operation("POST", "/v1/preset", preset, body=PresetBody)]

@@ -9,9 +9,12 @@ import threading
 
 import uvicorn
 
-from streamv2v_obs.control.api import ServiceLike, create_app
+from streamv2v_obs.control.api import Api, ServiceLike, create_app
 from streamv2v_obs.control.auth import Auth, lasting_stream_key
 from streamv2v_obs.control.endpoint import FOLDER_VARIABLE, publish_endpoint, runtime_folder
+from streamv2v_obs.control.history import History
+from streamv2v_obs.control.log_tail import LogTail
+from streamv2v_obs.control.views import Views
 from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.settings import ControlSettings
 
@@ -19,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _GRACE_S = 1
 _PATIENCE_S = 0.5
+_MESSAGE_LIMIT = 1024  # bytes; nothing is expected of a WebSocket's client
 
 
 class ControlServer:
@@ -28,17 +32,23 @@ class ControlServer:
         self._stopping = threading.Event()
         self._socket = bind(settings)
         port = self._socket.getsockname()[1]
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        self.address = f"http://{host}:{port}"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - not bound to
+        self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         try:
-            self.auth = Auth(settings.host, port, lasting_stream_key())
+            self.auth = Auth(host, port, lasting_stream_key(), lan=settings.lan)
         except BaseException:
             self._socket.close()
             raise
+        self._history = History(service.status)
+        self._log_tail = LogTail()
+        views = Views(service, self._history, self._log_tail)
+        api = Api(service, self.auth, self.address, self._stopping, views)
         config = uvicorn.Config(
-            create_app(service, self.auth, self.address, self._stopping),
+            create_app(api, self.auth),
             http="h11",
-            ws="none",
+            ws="websockets-sansio",
+            ws_max_size=_MESSAGE_LIMIT,
+            ws_per_message_deflate=False,  # JPEGs do not get smaller
             lifespan="off",
             log_config=None,
             log_level="warning",
@@ -63,11 +73,14 @@ class ControlServer:
                 f"the service's address cannot be kept in {runtime_folder()} ({error.strerror}); make room there, or "
                 f"name another folder with the environment variable {FOLDER_VARIABLE}"
             ) from error
+        logging.getLogger().addHandler(self._log_tail)
+        self._history.start()
         self._thread.start()
 
     def stop(self) -> None:
         """Ask it to end: open streams end, new requests are refused."""
         self._stopping.set()
+        self._history.stop()
         self._server.should_exit = True
 
     def join(self, timeout_s: float) -> None:
@@ -78,6 +91,8 @@ class ControlServer:
             self._server.force_exit = True
             self._thread.join(timeout_s)
             self._endpoint.unlink(missing_ok=True)
+            self._history.join(timeout_s)
+            logging.getLogger().removeHandler(self._log_tail)
         self._socket.close()
 
     def _run(self) -> None:

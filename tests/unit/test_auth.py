@@ -96,6 +96,22 @@ def test_hosts_are_this_machine_at_this_port(auth: Auth) -> None:
     assert "127.0.0.1" in Auth("127.0.0.1", 80, "k").hosts
 
 
+def test_the_network_is_served_under_addresses_in_digits_only() -> None:
+    auth = Auth("192.0.2.7", 8770, "k" * 32, lan=True)
+    for host in ("192.0.2.7:8770", "10.1.2.3:8770", "[fe80::1]:8770", "127.0.0.1:8770", "localhost:8770"):
+        assert auth.serves(host)
+        assert auth.accepts(f"http://{host}", host)
+    for host in ("evil.example:8770", "10.1.2.3", "10.1.2.3:80", "10.1.2.3.evil.example:8770", "", ":8770", "x:y"):
+        assert not auth.serves(host)
+    assert not auth.accepts("http://10.9.9.9:8770", "192.0.2.8:8770")
+    assert not auth.accepts("http://evil.example:8770", "192.0.2.7:8770")
+
+
+def test_without_lan_no_other_address_is_served(auth: Auth) -> None:
+    assert not auth.serves("10.1.2.3:8770")
+    assert not auth.accepts("http://10.1.2.3:8770", "10.1.2.3:8770")
+
+
 def test_the_stream_key_lasts_and_can_be_renewed(tmp_path: Path) -> None:
     key = lasting_stream_key(tmp_path / "state")
     assert len(key) >= 32

@@ -44,7 +44,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     ),
     "control": (
         {"errors", "frames", "settings", "commands", "presets", "stats", "publish.browser"},
-        {"starlette", "uvicorn", "pydantic", "platformdirs", "filelock", "httpx", "anyio"},
+        {"starlette", "uvicorn", "pydantic", "platformdirs", "filelock", "httpx", "anyio", "prometheus_client"},
     ),
     "engine": (LEAVES | {"capture", "translator", "publish.recording"}, {"numpy"}),
     "demo": (
