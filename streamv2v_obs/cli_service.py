@@ -18,6 +18,7 @@ from streamv2v_obs.cli_output import Config, Json, Set, config_path, print_json,
 from streamv2v_obs.config import load_settings
 from streamv2v_obs.errors import OUR_BUG, NotRunning, StreamV2VError
 from streamv2v_obs.settings import Settings
+from streamv2v_obs.settings_file import SettingsFile
 
 if TYPE_CHECKING:
     import psutil
@@ -55,22 +56,23 @@ def run(
 
     asked = threading.Event()
     on_end_signals(lambda number: asked.set())
-    settings = load_settings(config_path(config), overrides or ())
+    file = SettingsFile(config_path(config), overrides or ())
+    settings = file.load()
     logging.basicConfig(level=settings.log.level.upper(), format=LOG_FORMAT)
     for chatty in ("httpx", "httpcore"):  # they tell addresses, which carry keys
         logging.getLogger(chatty).setLevel(logging.WARNING)
     lock = InstanceLock()
     lock.acquire()
     try:
-        _serve(settings, asked, link)
+        _serve(settings, file, asked, link)
     finally:
         lock.release()
 
 
-def _serve(settings: Settings, asked: threading.Event, link: bool) -> None:
+def _serve(settings: Settings, file: SettingsFile, asked: threading.Event, link: bool) -> None:
     from streamv2v_obs.service import Service
 
-    service = Service(settings)
+    service = Service(settings, file)
     ended: list[StreamV2VError | None] = []
 
     def watch() -> None:

@@ -70,11 +70,18 @@ class WatchInput:
 
 
 @dataclass(frozen=True)
+class LogLevel:
+    """Log from this level on."""
+
+    level: str
+
+
+@dataclass(frozen=True)
 class Stop:
     """End in order."""
 
 
-Command: TypeAlias = Change | Prepare | Bypass | WatchInput | Stop
+Command: TypeAlias = Change | Prepare | Bypass | WatchInput | LogLevel | Stop
 
 
 class CommandBox:

@@ -25,6 +25,14 @@ class Presets:
         with self._lock:
             return self.all[self._last].name if self._last is not None and self._in_force else None
 
+    def renewed(self, presets: Sequence[Preset]) -> Presets:
+        """``presets`` instead of these; the one in force stays so if it is among them as it was."""
+        found = Presets(presets)
+        current = next((preset for preset in self.all if preset.name == self.current), None)
+        if current is not None and current in found.all:
+            found.note(change_to(current))
+        return found
+
     def called(self, which: str | int) -> Change:
         """What is meant by a name, a number from 1, ``next`` or ``previous``; ConfigError if there is no such."""
         if isinstance(which, int) or which.isdecimal():
@@ -63,8 +71,9 @@ class Presets:
     def note(self, change: Change) -> None:
         """``change`` was asked of the engine."""
         with self._lock:
-            if change.preset:
-                self._last = [preset.name for preset in self.all].index(change.preset)
+            names = [preset.name for preset in self.all]
+            if change.preset in names:  # else it was called a moment before the presets were replaced
+                self._last = names.index(change.preset)
                 self._in_force = True
             elif (change.prompt, change.strength, change.seed, change.style) != (None,) * 4:
                 self._in_force = False

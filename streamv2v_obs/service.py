@@ -8,19 +8,23 @@ import threading
 import time
 
 from streamv2v_obs import __version__, errors
-from streamv2v_obs.commands import Bypass, Change, Prepare, WatchInput
+from streamv2v_obs.commands import Bypass, Change, LogLevel, Prepare, WatchInput
 from streamv2v_obs.control.server import ControlServer
 from streamv2v_obs.engine.child import EngineSpec
 from streamv2v_obs.engine.process import EngineProcess
 from streamv2v_obs.engine.slot import FrameSlot
 from streamv2v_obs.errors import ObsRefused, ObsUnreachable, StreamV2VError
+from streamv2v_obs.in_force import InForce
 from streamv2v_obs.obs.listener import ObsListener
+from streamv2v_obs.obs.policy import State
 from streamv2v_obs.presets import Presets
 from streamv2v_obs.publish.browser import BrowserSink
 from streamv2v_obs.publish.outputs import open_sinks
 from streamv2v_obs.publish.publisher import Publisher
 from streamv2v_obs.publish.virtual_camera import conflict_with_obs
+from streamv2v_obs.reload import Plan
 from streamv2v_obs.settings import Settings
+from streamv2v_obs.settings_file import SettingsFile
 from streamv2v_obs.stats import EngineFailure, ObsStatus, ServiceStatus
 
 log = logging.getLogger(__name__)
@@ -37,11 +41,12 @@ class Service:
     """Everything but the translator, put together. Its methods return at once and may be called from any thread.
 
     ``start`` opens the outputs and the control port (raises SinkLost, ConfigError), and only then spawns the
-    engine; parts are stopped in reverse order by ``stop`` and waited for by ``join``.
+    engine; parts are stopped in reverse order by ``stop`` and waited for by ``join``. ``file`` is where
+    ``settings`` come from, and is watched.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, file: SettingsFile | None = None) -> None:
+        self.setup = InForce(settings, file, self._take_up)
         self.presets = Presets(settings.presets)
         self._started_at = time.monotonic()
         self._ended = threading.Event()
@@ -63,17 +68,20 @@ class Service:
         except BaseException:
             self._close_slots()
             raise
-        if settings.obs.rules and not settings.obs.enabled:
-            self._notices.append("obs.rules are not in force: obs.enabled is false")
-            log.warning("%s", self._notices[-1])
         if settings.control.lan:
             self._notices.append("control.lan is true: the panel can be reached from the network, unencrypted")
             log.warning("%s", self._notices[-1])
         self._publisher = Publisher(settings.publish, self._output, outputs)
         spec = EngineSpec(settings, self._output.name, self._view.name, self._output.capacity)
-        self._engine = EngineProcess(spec, self._give_up, self._publisher.say)
+        self._engine = EngineProcess(spec, self._give_up, self._publisher.say, self._returned)
         self._obs = ObsListener(settings, self) if settings.obs.enabled else None
+        self._obs_reached = False
         self._viewing = threading.Thread(target=self._show_input, name="input-view", daemon=True)
+
+    @property
+    def settings(self) -> Settings:
+        """Those in force."""
+        return self.setup.current
 
     @property
     def panel_link(self) -> str:
@@ -88,10 +96,12 @@ class Service:
         self._engine.start()
         if self._obs is not None:
             self._obs.start()
+        self.setup.start()
 
     def stop(self) -> None:
         """Ask everything to end."""
         self._stopping.set()
+        self.setup.stop()
         if self._obs is not None:
             self._obs.stop()
         self._engine.stop()
@@ -105,6 +115,7 @@ class Service:
         def left_s() -> float:
             return max(0.05, until - time.monotonic())
 
+        self.setup.join(left_s())
         if self._obs is not None:
             self._obs.join(left_s())
         self._engine.join(left_s())
@@ -174,10 +185,11 @@ class Service:
     def status(self) -> ServiceStatus:
         """All there is to say."""
         failure = self._engine.failure
-        obs = ObsStatus() if self._obs is None else self._obs.status()
+        listener = self._obs
+        obs = ObsStatus() if listener is None else listener.status()
         publish = self._publisher.status()
         shared = obs.virtual_camera and any(output.kind == "camera" for output in publish.outputs)
-        notices = [*self._notices, *([conflict] if shared and (conflict := conflict_with_obs()) else [])]
+        notices = [*self._notices, *self.setup.notices, *([conflict] if shared and (conflict := conflict_with_obs()) else [])]
         return ServiceStatus(
             version=__version__,
             pid=os.getpid(),
@@ -194,6 +206,44 @@ class Service:
             obs=obs,
         )
 
+    # --- other settings ------------------------------------------------------------------------------------------
+
+    def _take_up(self, found: Plan, settings: Settings) -> None:
+        """Go over to ``settings``, as planned; one at a time."""
+        if "log.level" in found.live:
+            logging.getLogger().setLevel(settings.log.level.upper())
+            self._engine.post(LogLevel(settings.log.level))
+        if "presets" in found.live:
+            self.presets = self.presets.renewed(settings.presets)
+        self._publisher.use(settings.publish.hold_s, settings.publish.slate)
+        if found.change is not None:
+            self.apply(found.change)
+        self._engine.use(settings, renew=bool(found.engine))
+        if found.differs("obs", "presets"):
+            self._follow_obs_anew(settings)
+
+    def _follow_obs_anew(self, settings: Settings) -> None:
+        self._obs_reached = True  # it is required at the start only
+        before = State()
+        if self._obs is not None:
+            self._obs.stop()
+            self._obs.join(_OBS_PATIENCE_S)
+            before = self._obs.state
+        if not settings.obs.enabled:
+            self._obs = None
+            if before.bypassed:
+                self.set_bypass(False)  # the rule that switched it on is not in force any more
+            if before.slated:
+                self.set_slate(False)
+            return
+        self._obs = ObsListener(settings, self, before)
+        if not self._stopping.is_set():
+            self._obs.start()
+
+    def _returned(self, failure: EngineFailure, settings: Settings) -> None:
+        """The engine cannot begin with the settings taken up last, and goes on with these."""
+        self.setup.go_back(settings, failure.message)
+
     # --- inside ----------------------------------------------------------------------------------------------
 
     def _give_up(self, failure: EngineFailure) -> bool:
@@ -209,10 +259,12 @@ class Service:
         self._ended.set()
 
     def _check_required_obs(self) -> None:
-        if not self.settings.obs.required or self._obs is None:
+        obs = self._obs
+        if not self.settings.obs.required or obs is None or self._obs_reached:
             return
-        status = self._obs.status()
+        status = obs.status()
         if status.connects:
+            self._obs_reached = True
             return
         if status.state == "refused":
             self._end(ObsRefused(status.detail))

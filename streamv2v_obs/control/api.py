@@ -25,6 +25,7 @@ from streamv2v_obs.control.openapi import Operation, document
 from streamv2v_obs.control.pages import pages
 from streamv2v_obs.control.pictures import Pictures, Viewers
 from streamv2v_obs.control.preset_routes import preset_operations
+from streamv2v_obs.control.setup_routes import Setup, setup_operations
 from streamv2v_obs.control.views import Views
 from streamv2v_obs.errors import ConfigError, StreamV2VError
 from streamv2v_obs.presets import Presets
@@ -41,6 +42,8 @@ class ServiceLike(Protocol):
 
     @property
     def settings(self) -> Settings: ...
+    @property
+    def setup(self) -> Setup: ...
     @property
     def presets(self) -> Presets: ...
     @property
@@ -84,6 +87,7 @@ class Api:
             Operation("POST", "/v1/input", self.input, body=SwitchBody),
             Operation("POST", "/v1/stop", self.stop, body=EmptyBody, success=202),
             *preset_operations(self._service),
+            *setup_operations(self._service.setup),
         ]
 
     def routes(self) -> list[BaseRoute]:

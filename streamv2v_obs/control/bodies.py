@@ -51,7 +51,7 @@ class EmptyBody(Body):
 B = TypeVar("B", bound=Body)
 
 
-async def read_body(request: Request, model: type[B]) -> B:
+async def read_body(request: Request, model: type[B], limit: int = BODY_LIMIT) -> B:
     """The request's JSON object as ``model``; HTTPException 413, 415 or 422 with one clear line."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -59,8 +59,8 @@ async def read_body(request: Request, model: type[B]) -> B:
     data = b""
     async for chunk in request.stream():
         data += chunk
-        if len(data) > BODY_LIMIT:
-            raise HTTPException(413, f"the body is too long; allowed: {BODY_LIMIT} bytes", {"connection": "close"})
+        if len(data) > limit:
+            raise HTTPException(413, f"the body is too long; allowed: {limit} bytes", {"connection": "close"})
     try:
         # Not model_validate_json: its message about broken JSON would differ in form from all others.
         return model.model_validate(json.loads(data))

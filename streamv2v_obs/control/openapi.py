@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from streamv2v_obs import __version__
-from streamv2v_obs.control.bodies import BODY_LIMIT, Body
+from streamv2v_obs.control.bodies import Body
 from streamv2v_obs.control.guard import VIEW_PATHS
 
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
@@ -24,7 +24,7 @@ _SAID = {
     401: "no valid token, cookie or key",
     403: "a foreign host or origin, or a key that opens less",
     409: "not so now; the text says what has to be done first",
-    413: f"the body is longer than {BODY_LIMIT} bytes",
+    413: "the body is too long; the text says how long it may be",
     415: "the body is not application/json",
     422: "a value that is not allowed; the text names key, value and what is allowed",
     503: "not at this moment; the text says why",

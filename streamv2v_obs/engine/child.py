@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+import logging.handlers
 import os
 import signal
 import threading
@@ -18,7 +20,6 @@ from streamv2v_obs.stats import EngineFailure, EngineStatus
 
 log = logging.getLogger(__name__)
 
-LOG_FORMAT = "%(asctime)s %(levelname)-7s %(processName)s/%(threadName)s %(name)s: %(message)s"
 _LAST_MOMENTS_S = 1.0
 
 
@@ -38,23 +39,25 @@ def run_engine(pipe: Connection, spec: EngineSpec) -> None:
     """Entry of the engine process; ends when told to, when the service is gone, or on an error, which it reports."""
     # Ctrl-C reaches every process of the terminal; the service decides in what order they end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.basicConfig(level=spec.settings.log.level.upper(), format=LOG_FORMAT)
+    pipe_lock = threading.Lock()
+    # The service writes the log of both: only so does one process own the file, and see what the panel shows.
+    logging.basicConfig(level=spec.settings.log.level.upper(), handlers=[_ToService(pipe, pipe_lock)])
     commands, stop = CommandBox(), threading.Event()
     threading.Thread(target=_listen, args=(pipe, commands, stop), name="pipe", daemon=True).start()
     output = FrameSlot.attach(spec.output, spec.capacity)
     view = FrameSlot.attach(spec.view, spec.capacity)
     try:
-        _tell(pipe, EngineStatus())  # before torch is imported, which takes seconds
+        _tell(pipe, pipe_lock, EngineStatus())  # before torch is imported, which takes seconds
         from streamv2v_obs.engine.loop import EngineLoop
 
-        report = functools.partial(_tell, pipe)
+        report = functools.partial(_tell, pipe, pipe_lock)
         EngineLoop(spec.settings, output, view, commands, stop, report, patient=spec.patient).run()
     except StreamV2VError as error:
-        _tell(pipe, EngineFailure(type(error).__name__, str(error), error.exit_code))
+        _tell(pipe, pipe_lock, EngineFailure(type(error).__name__, str(error), error.exit_code))
     except Exception as error:
         log.exception("the engine ends")
         text = " ".join(str(error).split())
-        _tell(pipe, EngineFailure(type(error).__name__, f"the engine ended: {text}", OUR_BUG))
+        _tell(pipe, pipe_lock, EngineFailure(type(error).__name__, f"the engine ended: {text}", OUR_BUG))
     finally:
         output.close()
         view.close()
@@ -63,11 +66,23 @@ def run_engine(pipe: Connection, spec: EngineSpec) -> None:
     os._exit(0)
 
 
-def _tell(pipe: Connection, message: EngineStatus | EngineFailure) -> None:
-    try:
+def _tell(pipe: Connection, lock: threading.Lock, message: EngineStatus | EngineFailure | logging.LogRecord) -> None:
+    # Nobody who listens any more is no matter: the pipe's other end, when it breaks, ends this process.
+    with lock, contextlib.suppress(OSError, EOFError):
         pipe.send(message)
-    except (OSError, EOFError):
-        log.debug("nobody listens any more")
+
+
+class _ToService(logging.handlers.QueueHandler):
+    """Sends records through the pipe instead of a queue."""
+
+    def __init__(self, pipe: Connection, lock: threading.Lock) -> None:
+        super().__init__(queue=None)  # type: ignore[arg-type]
+        self.setFormatter(logging.Formatter())  # the message alone: the service's own says the rest
+        self._send = functools.partial(_tell, pipe, lock)
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Send it, prepared for another process."""
+        self._send(record)
 
 
 def _listen(pipe: Connection, commands: CommandBox, stop: threading.Event) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from streamv2v_obs.commands import Bypass, Change, Command, CommandBox, Prepare, Stop, WatchInput
+from streamv2v_obs.commands import Bypass, Change, Command, CommandBox, LogLevel, Prepare, Stop, WatchInput
 from streamv2v_obs.engine.capturing import Capturing
 from streamv2v_obs.engine.slot import FrameSlot
 from streamv2v_obs.engine.working_size import working_size
@@ -208,6 +208,8 @@ class EngineLoop:
             self._status = replace(self._status, bypass=command.on)
         elif isinstance(command, WatchInput):
             self._watch_input = command.on
+        elif isinstance(command, LogLevel):
+            logging.getLogger().setLevel(command.level.upper())
         elif isinstance(command, Stop):
             self._stop.set()
 

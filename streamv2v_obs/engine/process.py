@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias
 from streamv2v_obs.commands import Bypass, Change, Command, CommandBox, Stop, WatchInput
 from streamv2v_obs.engine.child import EngineSpec, run_engine
 from streamv2v_obs.errors import OUR_BUG
+from streamv2v_obs.settings import Settings
 from streamv2v_obs.stats import EngineFailure, EngineStatus
 
 if sys.platform != "win32":
@@ -50,11 +51,16 @@ class EngineProcess:
     """
 
     def __init__(
-        self, spec: EngineSpec, on_failure: Callable[[EngineFailure], bool], say: Callable[[str], None]
+        self,
+        spec: EngineSpec,
+        on_failure: Callable[[EngineFailure], bool],
+        say: Callable[[str], None],
+        on_return: Callable[[EngineFailure, Settings], None] = lambda failure, settings: None,
     ) -> None:
         self._spec = spec
         self._say = say
         self._on_failure = on_failure
+        self._on_return = on_return
         self._context = multiprocessing.get_context("spawn")
         self._stop = threading.Event()
         self._commands = CommandBox()
@@ -66,7 +72,9 @@ class EngineProcess:
         self.status: EngineStatus | None = None
         self.failure: EngineFailure | None = None
         self.restarts = 0
-        self._worked = False
+        self._worked = False  # guarded by _lock, like _spec and what follows
+        self._before: EngineSpec | None = None  # what worked, while it is not known whether what is newer does
+        self._renew = threading.Event()
         self._child: multiprocessing.context.SpawnProcess | None = None
         self._thread = threading.Thread(target=self._run, name="engine-watch", daemon=True)
 
@@ -90,6 +98,21 @@ class EngineProcess:
             elif isinstance(command, WatchInput):
                 self._watch_input = command.on
         self._commands.post(command)
+
+    def use(self, settings: Settings, *, renew: bool) -> None:
+        """Take ``settings`` for every engine from the next one on; ``renew`` starts that at once.
+
+        Settings that an engine cannot begin with are given up for those before, which ``on_return`` is told.
+        """
+        with self._lock:
+            if renew and self._worked:
+                self._before, self._worked = self._spec, False
+            self._spec = replace(self._spec, settings=settings)
+            style = self._in_force.style
+            if style and style not in settings.model.styles:
+                self._in_force = replace(self._in_force, style=None)
+        if renew:
+            self._renew.set()
 
     def stop(self) -> None:
         """Ask the engine and its watch to end."""
@@ -123,13 +146,33 @@ class EngineProcess:
                 failure = EngineFailure("Unstarted", f"no engine process can be started: {error}", OUR_BUG)
             if self._stop.is_set():
                 break
+            if self._renew.is_set():
+                self._renew.clear()
+                born.clear()
+                self.failure = None
+                self.state = "restarting"
+                continue
             self.failure = failure
             log.error("%s", failure.message)
+            if self._returned(failure):
+                born.clear()
+                continue
             if not self._worked and not self._on_failure(failure):
                 break
             self.state = "restarting"
             self._say("The engine is restarting")
         self.state = "stopped"
+
+    def _returned(self, failure: EngineFailure) -> bool:
+        """Whether new settings are given up for those before, which worked: the user has to act, not we to retry."""
+        with self._lock:
+            before = self._before
+            if before is None or self._worked or failure.exit_code == OUR_BUG:
+                return False
+            self._spec, self._before, self._worked = before, None, True
+        self.state = "restarting"
+        self._on_return(failure, before.settings)
+        return True
 
     def _one_life(self) -> EngineFailure:
         """Spawn an engine and stay with it to its end."""
@@ -163,11 +206,11 @@ class EngineProcess:
     def _spec_now(self) -> EngineSpec:
         """The spec with the source in force: the one it began with may be a camera that nobody wants on any more."""
         with self._lock:
-            source = self._in_force.source
-        settings = self._spec.settings
+            source, spec, patient = self._in_force.source, self._spec, self._worked or self._before is not None
+        settings = spec.settings
         if source is not None:
             settings = settings.model_copy(update={"capture": source})
-        return replace(self._spec, settings=settings, patient=self._worked)
+        return replace(spec, settings=settings, patient=patient)
 
     def _watch(self, pipe: Connection, child: multiprocessing.context.SpawnProcess) -> EngineFailure:
         heard_at = time.monotonic()
@@ -176,9 +219,15 @@ class EngineProcess:
             if self._stop.is_set():
                 child.join(_STOP_S)
                 return EngineFailure("Stopped", "the engine was told to end", 0)
+            if self._renew.is_set():
+                return EngineFailure("Renewed", "the engine is started anew with other settings", 0)
             try:
                 if pipe.poll(_TICK_S):
                     message = pipe.recv()
+                    if isinstance(message, logging.LogRecord):
+                        # No sign of life: other threads of an engine that hangs may go on talking.
+                        logging.getLogger(message.name).handle(message)
+                        continue
                     heard_at = time.monotonic()
                     if isinstance(message, EngineFailure):
                         child.join(_STOP_S)
@@ -191,7 +240,9 @@ class EngineProcess:
                     if message.state in ("opening", "loading"):
                         patience_s = _SILENT_WHILE_LOADING_S
                     if message.translated or message.bypass:
-                        self._worked = True
+                        with self._lock:
+                            if not self._renew.is_set():
+                                self._worked, self._before = True, None
                         self.state = "running"
             except (OSError, EOFError):
                 child.join(_STOP_S)

@@ -16,10 +16,12 @@ from streamv2v_obs.obs.chores import Chore, do_due
 from streamv2v_obs.obs.client import Events, Requests, no_is_an_answer, open_events, open_requests
 from streamv2v_obs.obs.events import Connected, Disconnected, Event, ExitStarted, VirtualCameraSwitched, parse
 from streamv2v_obs.obs.hearing import Hearing
+from streamv2v_obs.obs.policy import State, carried_over
 from streamv2v_obs.obs.prompt_text import PromptText
 from streamv2v_obs.obs.scenes import HEARTBEAT_S
 from streamv2v_obs.obs.wishes import Steered
 from streamv2v_obs.obs.write_back import SoundDelay, StatusText
+from streamv2v_obs.presets import fill_in
 from streamv2v_obs.settings import Settings
 from streamv2v_obs.stats import ObsStatus
 
@@ -43,10 +45,11 @@ _LEVELS: dict[LinkState, int] = {
 class ObsListener:
     """Applies what OBS says as long as it can be reached, and waits for it as long as it cannot.
 
-    ``steered`` is called by its thread. Losing OBS asks nothing of it: what is in force stays in force.
+    ``steered`` is called by its thread. Losing OBS asks nothing of it: what is in force stays in force. ``before``
+    is the state of the listener that this one takes over from.
     """
 
-    def __init__(self, settings: Settings, steered: Steered) -> None:
+    def __init__(self, settings: Settings, steered: Steered, before: State = State()) -> None:  # noqa: B008 - frozen
         self._settings = settings.obs
         self._steered = steered
         self._thread = threading.Thread(target=self._run, name="obs", daemon=True)
@@ -58,6 +61,7 @@ class ObsListener:
         self._complaints: dict[str, str] = {}  # matter -> what cannot be done
         self._hearing = Hearing(settings, steered, self._complain)
         self._scenes = self._hearing.scenes
+        self._scenes.state = carried_over(before, fill_in(settings.obs.all_rules, settings.presets))
         self._chores = _chores(settings, steered)
 
     def start(self) -> None:
@@ -76,6 +80,11 @@ class ObsListener:
         """Wait for the end that ``stop`` asked for; it takes at most ``client.CONNECT_S``."""
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
+
+    @property
+    def state(self) -> State:
+        """The scene and the rule in force; to be asked for once it has ended."""
+        return self._scenes.state
 
     def status(self) -> ObsStatus:
         """How the link is, and which rule is in force."""

@@ -66,6 +66,15 @@ def match_rule(rules: Sequence[SceneRule], scene: str, uuid: str = "") -> SceneR
     return next(exact, None) or next(globs, None)
 
 
+def carried_over(state: State, rules: Sequence[SceneRule]) -> State:
+    """``state`` for a new link with other ``rules``: where the scene's own rule is another one, it is entered anew."""
+    scene, rule = state.scene, state.rule
+    # A rule that fits its scene by no name was found by the UUID that it names.
+    uuid = rule.scene if scene is not None and rule is not None and not fnmatchcase(scene, rule.scene) else ""
+    same = scene is not None and match_rule(rules, scene, uuid) == rule
+    return State(scene if same else None, rule, state.bypassed, state.slated)
+
+
 def decide(rules: Sequence[SceneRule], state: State, event: Event) -> Decision:
     """The state after ``event``, and what has to be done for it, in this order."""
     match event:

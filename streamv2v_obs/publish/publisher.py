@@ -117,6 +117,11 @@ class Publisher:
         with self._lock:
             self._line = line
 
+    def use(self, hold_s: float, slate: str) -> None:
+        """Another time that pictures are held, and another line on the slate."""
+        with self._lock:
+            self._settings = self._settings.model_copy(update={"hold_s": hold_s, "slate": slate})
+
     def use_slot(self, slot: FrameSlot | None) -> None:
         """Take frames from ``slot`` from now on; when this returns the one before is no longer touched."""
         with self._lock:

@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamv2v_obs.commands import Change
 from streamv2v_obs.presets import Presets
 from streamv2v_obs.publish.browser import BrowserSink
-from streamv2v_obs.settings import ModelSettings, Preset, Settings
+from streamv2v_obs.reload import Plan
+from streamv2v_obs.settings import ModelSettings, Preset, SceneRule, Settings
 from streamv2v_obs.stats import EngineStatus, PublishStatus, ServiceStatus
+
+
+class FakeSetup:
+    """Remembers what was written and chosen, and takes the rules for good."""
+
+    rules_file = "/home/user/config.yaml"
+
+    def __init__(self, settings: Settings, told: list[Any]) -> None:
+        self.current = settings
+        self._told = told
+
+    def model_names(self) -> list[str]:
+        return ["auto", "demo"]
+
+    def set_rules(self, rules: Sequence[SceneRule]) -> None:
+        obs = self.current.obs.model_copy(update={"rules": tuple(rules)})
+        self.current = self.current.model_copy(update={"obs": obs})
+        self._told.append(("rules", [rule.scene for rule in rules]))
+
+    def choose(self, chosen: Mapping[tuple[str, str], Any]) -> Plan:
+        self._told.append(dict(chosen))
+        return Plan(engine=tuple(".".join(keys) for keys in chosen))
 
 
 class FakeService:
@@ -28,6 +52,7 @@ class FakeService:
         self.browser = BrowserSink()
         self.input_view: BrowserSink | None = BrowserSink()
         self.told: list[Any] = []
+        self.setup = FakeSetup(self.settings, self.told)
         self.stopped = threading.Event()
         self.publish = PublishStatus(state="HOLD", content_age_ms_p50=float("nan"))
         self.engine = EngineStatus(scene="Chat", scenes_stored=("Chat", "Game"))

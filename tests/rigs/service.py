@@ -134,13 +134,18 @@ def _runs(process: psutil.Process) -> bool:
 
 @contextmanager
 def running_service(
-    folder: Path, *overrides: str, environment: dict[str, str] | None = None, start_new_session: bool = False
+    folder: Path,
+    *overrides: str,
+    environment: dict[str, str] | None = None,
+    start_new_session: bool = False,
+    config: Path | None = None,
 ) -> Iterator[RunningService]:
     """``run --set ..`` for each override, on a free port; killed with all its children when the block ends."""
     runtime = folder / "runtime"
     runtime.mkdir(parents=True)
     private = {"STREAMV2V_RUNTIME_DIR": str(runtime), "XDG_CONFIG_HOME": str(folder), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "streamv2v_obs", "run"]
+    command += ["--config", str(config)] if config is not None else []
     # OpenVINO has its own tests; here it would be converting for the first test of each size of picture.
     for override in ("control.port=0", "model.backend=torch", *overrides):
         command += ["--set", override]

@@ -25,6 +25,9 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "presets": ({"commands", "errors", "settings"}, set()),
     "stats": (set(), set()),
     "config": ({"errors", "settings"}, {"pydantic", "pydantic_core", "yaml", "platformdirs"}),
+    "reload": ({"commands", "settings"}, set()),
+    "rules_text": (set(), {"ruamel"}),
+    "settings_file": ({"errors", "settings", "config", "rules_text"}, {"ruamel"}),
     "translator": (
         {"errors", "frames", "settings", "demo"},
         {"torch", "diffusers", "transformers", "xformers", "safetensors", "huggingface_hub", "numpy", "rich"}
@@ -43,8 +46,9 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         {"obsws_python", "websocket", "pydantic"},
     ),
     "control": (
-        {"errors", "frames", "settings", "commands", "presets", "stats", "publish.browser"},
-        {"starlette", "uvicorn", "pydantic", "platformdirs", "filelock", "httpx", "anyio", "prometheus_client"},
+        {"errors", "frames", "settings", "commands", "presets", "reload", "stats", "publish.browser"},
+        {"starlette", "uvicorn", "pydantic", "platformdirs", "filelock", "httpx", "anyio", "prometheus_client"}
+        | {"typing_extensions"},
     ),
     "engine": (LEAVES | {"capture", "translator", "publish.recording"}, {"numpy"}),
     "demo": (
@@ -70,7 +74,11 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         LEAVES | {"translator", "capture.video", "demo", "bench.results"},
         {"numpy", "torch", "cv2", "platformdirs"},
     ),
-    "service": (LEAVES | {"capture", "publish", "obs", "control", "engine"}, {"numpy"}),
+    "in_force": ({"errors", "reload", "settings", "settings_file", "translator.presets"}, {"pydantic"}),
+    "service": (
+        LEAVES | {"in_force", "reload", "settings_file", "capture", "publish", "obs", "control", "engine"},
+        {"numpy"},
+    ),
     "doctor": (LEAVES | {"capture", "publish", "obs", "control", "translator.presets"}, {"psutil", "platformdirs"}),
     "cli": (
         LEAVES
@@ -86,6 +94,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
             "translator",
             "bench",
             "eval",
+            "settings_file",
         },
         {"typer", "click", "rich", "httpx", "platformdirs", "filelock", "psutil", "pydantic"},
     ),
