@@ -11,7 +11,12 @@ from starlette.routing import BaseRoute, Route
 _PAGES = {
     "/": ("index.html", "text/html"),
     "/app.css": ("app.css", "text/css"),
+    "/parts.css": ("parts.css", "text/css"),
     "/app.js": ("app.js", "text/javascript"),
+    "/looks.js": ("looks.js", "text/javascript"),
+    "/plots.js": ("plots.js", "text/javascript"),
+    "/rules.js": ("rules.js", "text/javascript"),
+    "/talk.js": ("talk.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
     "/view": ("view.html", "text/html"),
     "/view.css": ("view.css", "text/css"),

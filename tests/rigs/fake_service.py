@@ -11,7 +11,7 @@ from streamv2v_obs.presets import Presets
 from streamv2v_obs.publish.browser import BrowserSink
 from streamv2v_obs.reload import Plan
 from streamv2v_obs.settings import ModelSettings, Preset, SceneRule, Settings
-from streamv2v_obs.stats import EngineStatus, PublishStatus, ServiceStatus
+from streamv2v_obs.stats import EngineStatus, ObsStatus, PublishStatus, ServiceStatus
 
 
 class FakeSetup:
@@ -55,11 +55,19 @@ class FakeService:
         self.setup = FakeSetup(self.settings, self.told)
         self.stopped = threading.Event()
         self.publish = PublishStatus(state="HOLD", content_age_ms_p50=float("nan"))
+        self.obs = ObsStatus()
         self.engine = EngineStatus(scene="Chat", scenes_stored=("Chat", "Game"))
 
     def status(self) -> ServiceStatus:
         return ServiceStatus(
-            "1", 2, 3.0, "http://here", publish=self.publish, engine=self.engine, preset=self.presets.current
+            "1",
+            2,
+            3.0,
+            "http://here",
+            publish=self.publish,
+            engine=self.engine,
+            preset=self.presets.current,
+            obs=self.obs,
         )
 
     def apply(self, change: Change) -> None:

@@ -1,8 +1,12 @@
-// The panel: asks for the status twice a second, and sends what people do. It holds no state of the service's.
-"use strict";
+// The panel: shows what the service tells of itself, and sends what people do. It holds no state of the service's.
+import { callPreset, refreshPresets, remember, showHistory, showPreset } from "./looks.js";
+import { Plot, pointOf } from "./plots.js";
+import { refreshRules, showRuleInForce } from "./rules.js";
+import { $, follow, get, send, Stream, toast } from "./talk.js";
 
-const POLL_MS = 500;
-const RETRY_MS = 1500;
+const SLOWLY_MS = 3000;
+const MOST_POINTS = 600;
+const MOST_LINES = 300;
 const MEANING = {
   TRANSLATED: "the translated picture is on air",
   HOLD: "nothing fresh: the last picture is held",
@@ -12,105 +16,36 @@ const MEANING = {
   LOCKED: "this browser has no access",
 };
 
-const $ = (id) => document.getElementById(id);
 const body = document.body;
 let status = null;
 let edited = new Set();
 let watching = false;
-
-// --- talking to the service ---------------------------------------------------------------------------------
-
-async function send(path, content) {
-  try {
-    const answer = await fetch(path, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify(content),
-    });
-    const said = await answer.json();
-    if (!answer.ok) throw new Error(said.error);
-    refresh();
-    return true;
-  } catch (error) {
-    toast(error.message, true);
-    return false;
-  }
-}
-
-async function refresh() {
-  let locked = false;
-  try {
-    const answer = await fetch("/v1/status");
-    locked = answer.status === 401;
-    status = answer.ok ? await answer.json() : null;
-  } catch {
-    status = null;
-  }
-  if (status) show(status);
-  else showAway(locked);
-}
-
-async function poll() {
-  if (!document.hidden) await refresh();
-  setTimeout(poll, status ? POLL_MS : RETRY_MS);
-}
-
-// --- pictures -----------------------------------------------------------------------------------------------
-
-// An image whose source is a stream. A stream that ends in order fires no event, so it is begun anew when the
-// service was away; a page that nobody sees looks at nothing, so nothing is encoded for it.
-class Stream {
-  constructor(image, address, onPicture) {
-    this.image = image;
-    this.address = address;
-    this.number = 0;
-    this.wanted = false;
-    image.addEventListener("load", () => {
-      if (!this.wanted) return;
-      image.hidden = false;
-      onPicture(true);
-    });
-    image.addEventListener("error", () => {
-      image.hidden = true;
-      onPicture(false);
-      if (this.wanted) setTimeout(() => this.wanted && this.begin(), RETRY_MS);
-    });
-  }
-
-  begin() {
-    this.wanted = true;
-    this.number += 1;
-    this.image.src = `${this.address}n=${this.number}`;
-  }
-
-  end() {
-    this.wanted = false;
-    this.image.removeAttribute("src");
-    this.image.hidden = true;
-  }
-}
+let points = null;
+let newestLine = 0;
 
 const output = new Stream($("output"), "/v1/stream?", (there) => { $("empty").hidden = there; });
-const input = new Stream($("input"), "/v1/stream?view=input&", () => {});
-
-async function watchInput(on) {
-  if (on && !(await send("/v1/input", { on }))) return;
-  watching = on;
-  $("show-input").setAttribute("aria-expanded", on);
-  $("show-input").textContent = on ? "Hide input" : "Show input";
-  $("input-figure").hidden = !on;
-  if (on) {
-    input.begin();
-  } else {
-    input.end();
-    send("/v1/input", { on });
-  }
-}
+const input = new Stream($("input"), "/v1/stream?view=input&", (there) => { $("no-input").hidden = there; });
+const plots = [
+  new Plot($("plot-fps"), [
+    { key: "publish_fps", name: "shown", className: "one" },
+    { key: "translate_fps", name: "translated", className: "two" },
+  ], "", 1),
+  new Plot($("plot-latency"), [
+    { key: "age_ms_p50", name: "median", className: "one" },
+    { key: "age_ms_p95", name: "95 %", className: "two" },
+  ], " ms", 0),
+];
 
 // --- showing ------------------------------------------------------------------------------------------------
 
 function show(found) {
+  const wasAway = status === null;
+  status = found;
   const { publish, engine, obs } = found;
+  if (wasAway) {
+    refreshSlowly();
+    refreshHistory();
+  }
   if (!output.wanted && !document.hidden) output.begin();
   setState(publish.state, publish.panic ? "panic: the slate is on air until released" : MEANING[publish.state]);
   banner(found.failure);
@@ -123,13 +58,15 @@ function show(found) {
   $("bypass").textContent = bypass ? "Turn bypass off" : "Turn bypass on\u2026";
 
   $("headline").textContent = [
-    `${publish.fps.toFixed(1)} fps out`,
-    engine ? `${engine.translate_fps.toFixed(1)} fps translated` : "",
+    `${publish.fps.toFixed(1)} fps`,
     publish.content_age_ms_p50 === null ? "" : `${Math.round(publish.content_age_ms_p50)} ms behind`,
-  ].filter(Boolean).join("  \u00b7  ");
+  ].filter(Boolean).join(" \u00b7 ");
 
   if (engine) showEngine(engine);
+  showPreset(found.preset);
+  showObs(obs);
   showLines(found, publish, engine, obs);
+  addPoint(found);
 }
 
 function showEngine(engine) {
@@ -137,6 +74,7 @@ function showEngine(engine) {
   fill("prompt", engine.prompt);
   fill("strength", engine.strength);
   fill("seed", engine.seed);
+  fill("style", engine.style ?? "");
   $("strength-value").textContent = Number($("strength").value).toFixed(2);
   const stored = engine.scenes_stored;
   const kind = engine.bank === "off" ? "off" : `${engine.bank}, ${engine.bank_filled ? "filled" : "empty"}`;
@@ -145,12 +83,20 @@ function showEngine(engine) {
   $("restore").title = engine.scene ? `Scene ${engine.scene}` : "No scene of OBS is known";
 }
 
+function showObs(obs) {
+  $("obs").dataset.obs = obs.state;
+  const rule = obs.rule ? `rule ${obs.rule}` : "no rule";
+  $("obs-text").textContent = obs.scene && obs.state === "connected" ? `OBS: ${obs.scene}, ${rule}` : `OBS: ${obs.state}`;
+  $("obs").title = obs.detail;
+  showRuleInForce(obs.rule);
+}
+
 function showLines(found, publish, engine, obs) {
   const lines = [["Engine", engineText(found), found.engine_state === "waiting"]];
   if (engine) {
     lines.push(["Source", `${engine.source || "opening"}, ${engine.capture_fps.toFixed(1)} fps`]);
     if (engine.model) {
-      lines.push(["Model", `${engine.model} on ${engine.device}, ${engine.width}\u00d7${engine.height}`]);
+      lines.push(["Model", `${engine.model} on ${engine.device}, ${engine.width}\u00d7${engine.height}, ${engine.steps} steps`]);
       lines.push(["Speed", spread(engine.translate_ms_p50, engine.translate_ms_p95)]);
     }
     if (engine.note) lines.push(["Note", engine.note, true]);
@@ -158,7 +104,8 @@ function showLines(found, publish, engine, obs) {
   lines.push(["Latency", spread(publish.content_age_ms_p50, publish.content_age_ms_p95)]);
   for (const one of publish.outputs) lines.push([one.kind, one.detail, !one.ok]);
   lines.push(["OBS", [obs.state, obs.scene && `scene ${obs.scene}`, obs.detail].filter(Boolean).join(", "), obs.state === "refused"]);
-  for (const notice of found.notices) lines.push(["Notice", notice]);
+  if (obs.note) lines.push(["Note", obs.note, true]);
+  for (const notice of found.notices) lines.push(["Notice", notice, notice.includes("not reloaded")]);
   $("lines").replaceChildren(...lines.flatMap(([name, text, bad]) => {
     const term = document.createElement("dt");
     const value = document.createElement("dd");
@@ -180,10 +127,11 @@ function spread(middle, high) {
 }
 
 function showAway(locked) {
+  status = null;
   setState(locked ? "LOCKED" : "OFFLINE", MEANING[locked ? "LOCKED" : "OFFLINE"]);
   banner(locked ? "Open the panel with a fresh link; this prints one: streamv2v-obs open" : "");
   output.end();
-  $("empty").hidden = false;
+  if (watching) hideInput();
   $("headline").textContent = "";
   $("lines").replaceChildren();
   setBusy(true);
@@ -199,7 +147,7 @@ function setState(state, meaning) {
 
 function setBusy(away) {
   for (const id of ["panic", "bypass", "apply", "show-input"]) $(id).disabled = away;
-  for (const button of document.querySelectorAll("[data-bank=reset]")) button.disabled = away;
+  for (const button of document.querySelectorAll("[data-bank=reset], #presets button")) button.disabled = away;
   if (away) $("restore").disabled = true;
 }
 
@@ -210,25 +158,101 @@ function banner(text) {
 
 // What somebody is about to send is not overwritten by what is in force.
 function fill(id, value) {
-  if (!edited.has(id)) $(id).value = value;
+  if (!edited.has(id) && $(id).value !== String(value)) $(id).value = value;
 }
 
-let toastTimer = 0;
-function toast(text, bad = false) {
-  $("toast").textContent = text;
-  $("toast").className = bad ? "toast bad" : "toast";
-  $("toast").hidden = false;
-  clearTimeout(toastTimer);
-  toastTimer = setTimeout(() => { $("toast").hidden = true; }, bad ? 6000 : 1800);
+// --- what changes slowly ------------------------------------------------------------------------------------
+
+async function refreshSlowly() {
+  if (!status || document.hidden) return;
+  refreshRules(await refreshPresets());
+  const choices = await get("/v1/choices");
+  if (choices) showChoices(choices);
+  refreshLog();
+}
+
+function showChoices({ models, model, styles, steps }) {
+  options("style", [["", "none"], ...styles.map((style) => [style, style])], status?.engine?.style ?? "");
+  $("style").disabled = !styles.length;
+  options("model", models.map((name) => [name, name.split(/[\\/]/).at(-1)]), model);
+  options("steps", [1, 2, 3, 4, 5, 6, 7, 8].map((count) => [String(count), String(count)]), String(steps));
+}
+
+function options(id, wanted, value) {
+  const select = $(id);
+  const text = JSON.stringify(wanted);
+  if (select.dataset.options !== text) {
+    const before = select.value;
+    select.replaceChildren(...wanted.map(([one, name]) => new Option(name, one)));
+    select.dataset.options = text;
+    if (edited.has(id)) select.value = before;
+  }
+  fill(id, value);
+}
+
+async function refreshLog() {
+  const found = await get(`/v1/log?after=${newestLine}`);
+  if (!found?.lines.length) return;
+  const log = $("log");
+  const atEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 8;
+  newestLine = found.lines.at(-1).number;
+  log.append(...found.lines.map(({ at, level, text }) => {
+    const line = document.createElement("p");
+    line.className = level.toLowerCase();
+    line.textContent = `${at} ${text}`;
+    return line;
+  }));
+  while (log.childElementCount > MOST_LINES) log.firstElementChild.remove();
+  if (atEnd) log.scrollTop = log.scrollHeight;
+}
+
+async function refreshHistory() {
+  newestLine = 0; // it may be another service
+  $("log").replaceChildren();
+  points = null;
+  points = (await get("/v1/history"))?.points ?? null;
+}
+
+function addPoint(found) {
+  if (!points) return;
+  const point = pointOf(found);
+  // A point a second, as the service's own history has; the newest one moves on until the next is due.
+  while (points.length && point.uptime_s - points.at(-1).uptime_s < 0) points.pop();
+  if (points.length > 1 && point.uptime_s - points.at(-2).uptime_s < 1) points.pop();
+  points.push(point);
+  points.splice(0, points.length - MOST_POINTS);
+  for (const plot of plots) plot.draw(points);
 }
 
 // --- doing --------------------------------------------------------------------------------------------------
 
-for (const id of ["prompt", "strength", "seed"]) {
+async function watchInput(on) {
+  if (!on) hideInput();
+  if (!(await send("/v1/input", { on })) || !on) return;
+  watching = true;
+  $("show-input").setAttribute("aria-expanded", "true");
+  $("show-input").textContent = "Hide input";
+  $("input-figure").classList.remove("quiet");
+  input.begin();
+}
+
+function hideInput() {
+  watching = false;
+  $("show-input").setAttribute("aria-expanded", "false");
+  $("show-input").textContent = "Show input";
+  $("input-figure").classList.add("quiet");
+  input.end();
+}
+
+for (const id of ["prompt", "strength", "seed", "style", "model", "steps"]) {
   $(id).addEventListener("input", () => edited.add(id));
 }
 $("strength").addEventListener("input", () => {
   $("strength-value").textContent = Number($("strength").value).toFixed(2);
+});
+$("dice").addEventListener("click", () => {
+  $("seed").value = Math.floor(Math.random() * 100000);
+  $("seed").dispatchEvent(new Event("input"));
 });
 
 $("prompt").addEventListener("keydown", (event) => {
@@ -241,18 +265,38 @@ $("prompt").addEventListener("keydown", (event) => {
 $("change").addEventListener("submit", async (event) => {
   event.preventDefault();
   const change = {};
-  for (const id of edited) change[id] = id === "prompt" ? $(id).value : Number($(id).value);
+  for (const id of ["prompt", "strength", "seed", "style"]) {
+    if (edited.has(id)) change[id] = id === "prompt" || id === "style" ? $(id).value : Number($(id).value);
+  }
   if ($("fresh").checked) change.bank = "reset";
   if (!Object.keys(change).length) {
     toast("Nothing has changed");
     return;
   }
   if (await send("/v1/prompt", change)) {
-    // The engine tells what it applied half a second later; until then the old values would flash up.
-    setTimeout(() => { edited = new Set(); }, 1500);
+    if (change.prompt) remember(change.prompt);
+    settle(Object.keys(change));
     $("fresh").checked = false;
     toast("Applied from the next frame on");
   }
+});
+
+// The engine tells what it applied half a second later; until then the old values would flash up.
+function settle(ids) {
+  setTimeout(() => { for (const id of ids) edited.delete(id); }, 1500);
+}
+
+$("engine-form").addEventListener("input", () => { $("apply-engine").disabled = false; });
+$("engine-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const change = {};
+  if (edited.has("model")) change.model = $("model").value;
+  if (edited.has("steps")) change.steps = Number($("steps").value);
+  const said = await send("/v1/engine", change);
+  if (!said) return;
+  $("apply-engine").disabled = true;
+  settle(["model", "steps"]);
+  toast(said.restarts_engine ? "The engine starts anew" : "That is in force already");
 });
 
 for (const button of document.querySelectorAll("[data-bank]")) {
@@ -261,7 +305,10 @@ for (const button of document.querySelectorAll("[data-bank]")) {
   });
 }
 
-$("panic").addEventListener("click", () => send("/v1/panic", { on: !status?.publish.panic }));
+function panic() {
+  send("/v1/panic", { on: !status?.publish.panic });
+}
+$("panic").addEventListener("click", panic);
 
 $("bypass").addEventListener("click", () => {
   if (status?.publish.bypass) send("/v1/bypass", { on: false });
@@ -274,13 +321,26 @@ $("confirm").addEventListener("close", () => {
 
 $("show-input").addEventListener("click", () => watchInput(!watching));
 
+$("keys").checked = localStorage.getItem("streamv2v-keys") !== "off";
+$("keys").addEventListener("change", () => localStorage.setItem("streamv2v-keys", $("keys").checked ? "on" : "off"));
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input:not([type=checkbox]), textarea, select, dialog");
+  if (typing || event.ctrlKey || event.altKey || event.metaKey || event.repeat || !$("keys").checked) return;
+  if (event.key >= "1" && event.key <= "9") callPreset(Number(event.key));
+  else if (event.key === "p") panic();
+  else if (event.key === "/") {
+    event.preventDefault();
+    $("prompt").focus();
+  }
+});
+
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) {
     output.end();
     if (watching) input.end();
   } else {
-    refresh();
     if (watching) input.begin();
+    refreshHistory();
   }
 });
 addEventListener("pagehide", () => {
@@ -290,4 +350,6 @@ addEventListener("pagehide", () => {
   }
 });
 
-poll();
+showHistory();
+setInterval(refreshSlowly, SLOWLY_MS);
+follow(show, showAway);
