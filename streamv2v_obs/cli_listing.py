@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from streamv2v_obs.cli_log import log_path
 from streamv2v_obs.cli_output import Config, Json, config_path, console, print_json, say, table
 from streamv2v_obs.config import load_settings
 
@@ -18,7 +21,14 @@ def register(app: typer.Typer) -> None:
     app.command()(cameras)
 
 
-def doctor(config: Config = None, as_json: Json = False) -> None:
+def doctor(
+    config: Config = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a report for a bug tracker: these lines, settings, log; no secrets."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Check this machine, line by line, and say how to mend what is missing."""
     from streamv2v_obs.doctor import examine
 
@@ -32,6 +42,12 @@ def doctor(config: Config = None, as_json: Json = False) -> None:
         if not as_json:
             console.print(marks[check.verdict], f"[bold]{check.name}[/]:", end=" ", highlight=False)
             say(check.detail + (f"  ->  {check.fix}" if check.fix else ""))
+    if bundle is not None:
+        from streamv2v_obs.doctor_bundle import write_bundle
+
+        names = write_bundle(bundle, settings, found, log_path())
+        if not as_json:
+            say(f"{bundle}: {', '.join(names)}; your prompts are in it, passwords are not; look before you send")
     if as_json:
         print_json({"ok": not failed, "checks": [dataclasses.asdict(check) for check in found]})
     if failed:

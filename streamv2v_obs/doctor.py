@@ -3,91 +3,41 @@ that takes seconds, and nothing is opened that someone else may be using."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import shutil
-import socket
-import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from streamv2v_obs.errors import ConfigError, ObsError
+from streamv2v_obs.doctor_check import Check
+from streamv2v_obs.doctor_gpu import torch_and_gpu
+from streamv2v_obs.doctor_outside import obs_studio, virtual_camera
+from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.settings import Settings
 
 _LEAST_FREE_GB = 5.0
-
-
-@dataclass(frozen=True)
-class Check:
-    """``fail``: it cannot run so. ``note``: it runs, with less than there could be. ``fix`` may be empty."""
-
-    name: str
-    verdict: Literal["ok", "note", "fail"]
-    detail: str
-    fix: str = ""
+_OLDEST_PYTHON = (3, 10)
 
 
 def examine(settings: Settings) -> Iterator[Check]:
     """All checks, one after another as they are done."""
     yield _python()
-    yield from _torch()
+    yield from torch_and_gpu(settings)
     yield _processor()
     yield _model(settings)
     yield _display(settings)
-    yield _camera()
-    yield _obs(settings)
+    yield from virtual_camera(settings)
+    yield from obs_studio(settings)
     yield _port(settings)
     yield _disk()
 
 
 def _python() -> Check:
     said = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    if sys.version_info < _OLDEST_PYTHON:
+        return Check("python", "fail", said, "install Python 3.10 or newer, and streamv2v-obs with it")
     return Check("python", "ok", said)
-
-
-def _torch() -> Iterator[Check]:
-    try:
-        version = importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
-        yield Check("torch", "fail", "not installed", "pip install streamv2v-obs")
-        return
-    cuda_build = "+cu" in version or _has_cuda_libraries()
-    yield Check("torch", "ok", f"{version}, {'a build for CUDA' if cuda_build else 'a build for the CPU'}")
-    gpu = _gpu()
-    if gpu is None and cuda_build:
-        yield Check(
-            "gpu", "note", "nvidia-smi finds none; the CPU is used", "install NVIDIA's driver if there is a GPU"
-        )
-    elif gpu is None:
-        yield Check("gpu", "note", "nvidia-smi finds none; the CPU is used, which is enough for the demo model only")
-    elif cuda_build:
-        yield Check("gpu", "ok", gpu)
-    else:
-        fix = "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu128"
-        yield Check("gpu", "note", f"{gpu}, unused: this torch cannot use it", fix)
-
-
-def _has_cuda_libraries() -> bool:
-    # The plain wheel for Linux is the CUDA one and does not say so in its version; its requirements do.
-    names = (found.metadata["Name"] or "" for found in importlib.metadata.distributions())
-    return any(name.lower().replace("_", "-").startswith("nvidia-cuda-runtime") for name in names)
-
-
-def _gpu() -> str | None:
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return None
-    query = ["--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    try:
-        done = subprocess.run([program, *query], capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    lines = done.stdout.strip().splitlines()
-    return "; ".join(line.strip() for line in lines) if done.returncode == 0 and lines else None
 
 
 def _processor() -> Check:
@@ -97,7 +47,9 @@ def _processor() -> Check:
     from streamv2v_obs.doctor_linux import cpu_flags
 
     fast = sorted({"amx_bf16", "avx512_bf16", "bf16"} & cpu_flags())
-    return Check("cpu", "ok", f"{cores}, bfloat16 in hardware: {', '.join(fast) or 'no, float32 is used'}")
+    if not fast:
+        return Check("cpu", "note", f"{cores}, no AVX512-BF16 or AMX: the demo model runs in float32, more slowly")
+    return Check("cpu", "ok", f"{cores}, bfloat16 in hardware: {', '.join(fast)}")
 
 
 def _model(settings: Settings) -> Check:
@@ -135,56 +87,6 @@ def _display(settings: Settings) -> Check:
     if display:
         return Check("display", "ok", f"X11 at {display}")
     return Check("display", "fail" if needed else "note", "none: there is no screen to capture", fix)
-
-
-def _camera() -> Check:
-    from streamv2v_obs.publish.virtual_camera import how_to_get_one
-
-    browser = "without one, pictures are shown in the browser output"
-    if sys.platform != "linux":
-        said = f"not opened, because another program may be using it; {browser}"
-        return Check("virtual camera", "note", said, how_to_get_one())
-    from streamv2v_obs.doctor_linux import may_write
-    from streamv2v_obs.publish.virtual_camera_linux import loopback_devices
-
-    devices = loopback_devices()
-    if not devices:
-        return Check("virtual camera", "note", f"no v4l2loopback device; {browser}", how_to_get_one())
-    usable = [f"{path} ({name})" for path, name in devices if may_write(path)]
-    if not usable:
-        return Check(
-            "virtual camera", "note", f"{devices[0][0]} may not be written by you", "sudo usermod -aG video $USER"
-        )
-    return Check("virtual camera", "ok", ", ".join(usable))
-
-
-def _obs(settings: Settings) -> Check:
-    obs = settings.obs
-    where = f"{obs.host}:{obs.port}"
-    if not obs.enabled:
-        if _listens(obs.host, obs.port):
-            said = f"something listens at {where}, and obs.enabled is false"
-            return Check("obs", "note", said, "--set obs.enabled=true and obs.password")
-        return Check("obs", "note", f"not used (obs.enabled is false); nothing listens at {where}")
-    from streamv2v_obs.obs.client import open_requests
-
-    try:
-        requests = open_requests(obs)
-        try:
-            return Check("obs", "ok", f"{requests.version()} at {where}")
-        finally:
-            requests.close()
-    except ObsError as error:
-        fix = "in OBS: Tools > WebSocket Server Settings; compare port and password with obs.port and obs.password"
-        return Check("obs", "fail" if obs.required else "note", str(error), fix)
-
-
-def _listens(host: str, port: int) -> bool:
-    try:
-        with socket.create_connection((host, port), timeout=0.5):
-            return True
-    except OSError:
-        return False
 
 
 def _port(settings: Settings) -> Check:

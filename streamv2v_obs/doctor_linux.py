@@ -1,9 +1,13 @@
-"""What Linux tells in its virtual files: processor features, and what may be written."""
+"""What Linux tells in its virtual files: processor features, video loopback devices, the kind of display."""
 
 from __future__ import annotations
 
 import os
+import platform
+from dataclasses import dataclass
 from pathlib import Path
+
+from streamv2v_obs.publish.virtual_camera_linux import loopback_devices
 
 
 def cpu_flags() -> frozenset[str]:
@@ -15,6 +19,50 @@ def cpu_flags() -> frozenset[str]:
     return frozenset()
 
 
-def may_write(device: str) -> bool:
-    """Whether this user may open a device for writing."""
-    return os.access(device, os.W_OK)
+@dataclass(frozen=True)
+class Loopback:
+    """A device that v4l2loopback made. ``holders`` are programs of this user that have it open."""
+
+    path: str
+    name: str
+    writable: bool
+    exclusive_caps: bool | None
+    holders: tuple[str, ...]
+
+
+def loopbacks(sys: Path = Path("/sys"), dev: Path = Path("/dev"), proc: Path = Path("/proc")) -> list[Loopback]:
+    """All of them, by number."""
+    found = []
+    caps = _text(sys / "module/v4l2loopback/parameters/exclusive_caps").split(",")
+    for place, (listed, name) in enumerate(loopback_devices(sys / "devices/virtual/video4linux")):
+        path = dev / Path(listed).name
+        exclusive = caps[place] in ("Y", "1") if place < len(caps) and caps[place] else None
+        found.append(Loopback(str(path), name, os.access(path, os.W_OK), exclusive, _holders(path, proc)))
+    return found
+
+
+def module_state(sys: Path = Path("/sys"), modules: Path | None = None) -> str:
+    """``loaded``, ``installed`` or ``not installed``: v4l2loopback, for the kernel that runs."""
+    if (sys / "module/v4l2loopback").is_dir():
+        return "loaded"
+    modules = modules or Path("/lib/modules") / platform.release()
+    known = next(modules.rglob("v4l2loopback.ko*"), None) if modules.is_dir() else None
+    return "installed" if known is not None else "not installed"
+
+
+def _holders(device: Path, proc: Path) -> tuple[str, ...]:
+    found = []
+    for folder in proc.glob("[0-9]*"):
+        try:
+            if any(entry.is_symlink() and str(entry.readlink()) == str(device) for entry in (folder / "fd").iterdir()):
+                found.append(f"{_text(folder / 'comm')} (process {folder.name})")
+        except OSError:  # another user's, or gone by now
+            continue
+    return tuple(found)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""

@@ -130,12 +130,16 @@ def _same(ours: str, theirs: str) -> bool:
     return hmac.compare_digest(ours.encode(), theirs.encode("utf-8", "surrogateescape"))
 
 
+def stream_key_file(folder: Path | None = None) -> Path:
+    """Where the view-only key is kept."""
+    return (folder or Path(platformdirs.user_state_dir(APP, appauthor=False))) / "stream-key"
+
+
 def lasting_stream_key(folder: Path | None = None) -> str:
     """The view-only key, made at first use and kept in a file of this user; remove the file for a new one."""
-    folder = folder or Path(platformdirs.user_state_dir(APP, appauthor=False))
-    path = folder / "stream-key"
+    path = stream_key_file(folder)
     try:
-        private_folder(folder)
+        private_folder(path.parent)
         if path.exists() and not others_can_read(path):
             key = path.read_text(encoding="utf-8").strip()
             if len(key) >= 32:

@@ -14,7 +14,7 @@ from tests.conftest import Require
 from tests.rigs.chromium import PROGRAM, Page, chromium
 from tests.rigs.service import RunningService, running_service
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]  # the engine is loaded twice
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]  # the engine is loaded twice
 
 SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 CONFIG = """\
@@ -86,7 +86,7 @@ def test_every_control_changes_the_service_and_survives_a_reload(require: Requir
         page.until("!document.getElementById('input').hidden")
         put(page, "steps", "2")
         click(page, "#apply-engine")
-        service.until(lambda: service.engine().get("steps") == 2, "the steps", 120)
+        service.until(lambda: service.engine().get("steps") == 2, "the steps", 300)
         page.ask("document.querySelector('#rules input[placeholder=stays]').focus()")
         page.type("a fresco")
         click(page, "#save-rules")

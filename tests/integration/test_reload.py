@@ -101,7 +101,7 @@ def test_what_is_edited_is_taken_up_while_it_runs(tmp_path: Path) -> None:
 
         # A new engine, without a picture from before it being lost or a restart being counted.
         file.set("translator.steps", 2)
-        service.until(lambda: service.engine().get("steps") == 2, "the steps", 90)
+        service.until(lambda: service.engine().get("steps") == 2, "the steps", 300)
         status = service.status()
         assert status["engine_pid"] != first_engine
         assert status["engine_restarts"] == 0
@@ -110,7 +110,7 @@ def test_what_is_edited_is_taken_up_while_it_runs(tmp_path: Path) -> None:
 
         # A model that cannot be had: the one before goes on.
         file.set("model.name", str(tmp_path / "nowhere"))
-        service.until(lambda: says(service, "goes on with the ones before"), "the refusal", 90)
+        service.until(lambda: says(service, "goes on with the ones before"), "the refusal", 300)
         service.until_on_air("TRANSLATED")
         assert service.engine()["model"] == "demo"
         assert "Traceback" not in service.said
@@ -135,7 +135,7 @@ def test_rules_by_the_api_are_in_the_file_and_steps_are_chosen(tmp_path: Path) -
 
         chosen = service.client().post("/v1/engine", json={"steps": 2})
         assert chosen.json() == {"accepted": {"steps": 2}, "restarts_engine": True}
-        service.until(lambda: service.engine().get("steps") == 2, "the steps", 90)
+        service.until(lambda: service.engine().get("steps") == 2, "the steps", 300)
         assert service.client().get("/v1/choices").json()["steps"] == 2
         assert service.client().post("/v1/engine", json={"model": "/etc/passwd"}).status_code == 422
         lines = service.client().get("/v1/log").json()["lines"]

@@ -1,0 +1,125 @@
+"""torch, the driver, the card and xformers, as far as they fit together; read from files and nvidia-smi, torch is not
+imported."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from streamv2v_obs.doctor_check import Check
+from streamv2v_obs.settings import Settings
+
+_OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}
+"""CUDA's major version -> the oldest driver that runs it (NVIDIA's table of minor version compatibility)."""
+
+_NEEDED_GB = {"sd15-lcm": 4.0, "sd-turbo": 5.0}
+"""Estimated: weights in float16, the bank, and room to work for a picture of 512x512."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What nvidia-smi says of the first card."""
+
+    name: str
+    memory_gb: float
+    driver: str
+
+    @property
+    def driver_major(self) -> int:
+        """570 of 570.86.15; 0 where it says something else."""
+        found = re.match(r"\d+", self.driver)
+        return int(found[0]) if found else 0
+
+
+def torch_and_gpu(settings: Settings) -> Iterator[Check]:
+    """All that decides whether a GPU is used."""
+    version = _version("torch")
+    if version is None:
+        yield Check("torch", "fail", "not installed", "pip install streamv2v-obs")
+        return
+    yield from fit(settings, version, torch_cuda(version), find_gpu(), _version("xformers"))
+
+
+def fit(settings: Settings, torch: str, cuda: int | None, gpu: Gpu | None, xformers: str | None) -> Iterator[Check]:
+    """The lines, from what was found: ``cuda`` is the major version that torch was built for, None for the CPU."""
+    yield Check("torch", "ok", f"{torch}, a build for {f'CUDA {cuda}' if cuda else 'the CPU'}")
+    wanted = settings.model.device == "cuda"
+    if gpu is None:
+        said = "nvidia-smi finds none" + (
+            "" if wanted else "; the CPU is used, which is enough for the demo model only"
+        )
+        fix = "set model.device=auto, or install NVIDIA's driver if there is a card" if wanted else ""
+        yield Check("gpu", "fail" if wanted else "note", said, fix)
+        return
+    said = f"{gpu.name}, {gpu.memory_gb:.0f} GB, driver {gpu.driver}"
+    if cuda is None:
+        fix = "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu128"
+        yield Check("gpu", "fail" if wanted else "note", f"{said}; unused: this torch is built for the CPU", fix)
+        return
+    oldest = _OLDEST_DRIVER.get(cuda, 0)
+    if gpu.driver_major < oldest:
+        fix = f"install NVIDIA's driver {oldest} or newer"
+        yield Check("gpu", "fail", f"{said}; too old for a torch built for CUDA {cuda}", fix)
+        return
+    yield Check("gpu", "ok", said)
+    yield _memory(settings.model.name, gpu)
+    if xformers is None:
+        yield Check("xformers", "note", "not installed; torch's own attention is used", "pip install xformers")
+    else:
+        yield Check("xformers", "ok", xformers)
+
+
+def _memory(model: str, gpu: Gpu) -> Check:
+    needed = _NEEDED_GB.get(model)
+    if needed is None:
+        return Check("gpu memory", "ok", f"{gpu.memory_gb:.0f} GB; what {model} needs is not known beforehand")
+    said = f"{gpu.memory_gb:.0f} GB; {model} needs about {needed:.0f} GB at 512x512"
+    if gpu.memory_gb < needed:
+        return Check("gpu memory", "note", said, "run with --config low_vram, or a smaller model.width and height")
+    return Check("gpu memory", "ok", said)
+
+
+def torch_cuda(version: str) -> int | None:
+    """The major version of CUDA that the installed torch was built for."""
+    if found := re.search(r"\+cu(\d\d)", version):
+        return int(found[1])
+    if "+" in version:
+        return None
+    # The plain wheel for Linux is the CUDA one and does not say so in its version; its requirements do.
+    for package in importlib.metadata.distributions():
+        name = (package.metadata["Name"] or "").lower().replace("_", "-")
+        if name.startswith("nvidia-cuda-runtime"):
+            return int(package.version.partition(".")[0])
+    return None
+
+
+def find_gpu() -> Gpu | None:
+    """The first card that nvidia-smi lists."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    query = ["--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run([program, *query], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return read_gpu(done.stdout) if done.returncode == 0 else None
+
+
+def read_gpu(said: str) -> Gpu | None:
+    """The first line of nvidia-smi's answer; None where it is none."""
+    parts = [part.strip() for part in said.partition("\n")[0].split(",")]
+    if len(parts) != 3 or not parts[1].isdecimal():
+        return None
+    return Gpu(parts[0], int(parts[1]) / 1024, parts[2])
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
