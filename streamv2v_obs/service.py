@@ -189,7 +189,11 @@ class Service:
         obs = ObsStatus() if listener is None else listener.status()
         publish = self._publisher.status()
         shared = obs.virtual_camera and any(output.kind == "camera" for output in publish.outputs)
-        notices = [*self._notices, *self.setup.notices, *([conflict] if shared and (conflict := conflict_with_obs()) else [])]
+        notices = [
+            *self._notices,
+            *self.setup.notices,
+            *([conflict] if shared and (conflict := conflict_with_obs()) else []),
+        ]
         return ServiceStatus(
             version=__version__,
             pid=os.getpid(),

@@ -166,6 +166,17 @@ def test_prompts_are_remembered_beyond_a_reload(panel: Page, service: FakeServic
     wait_told(panel, service, *(Change(prompt=text) for text in ("first <i>", "second", "first <i>")))
 
 
+def test_a_prompt_blends_in_as_long_as_was_chosen(panel: Page, service: FakeService, server: ControlServer) -> None:
+    panel.ask("(e => { e.value = '2.5'; e.dispatchEvent(new Event('change')) })(document.getElementById('blend'))")
+    panel.open(server.address + "/")
+    panel.until("document.getElementById('prompt')?.value == 'an oil painting'")
+    panel.ask("document.getElementById('prompt').select() ?? document.getElementById('prompt').focus()")
+    panel.type("slowly")
+    panel.press(*ENTER)
+    wait_told(panel, service, Change(prompt="slowly", blend_s=2.5))
+    panel.ask("localStorage.clear()")
+
+
 def test_style_seed_and_engine_are_chosen(panel: Page, service: FakeService) -> None:
     choose = "(e => {{ e.value = '{1}'; e.dispatchEvent(new Event('input', {{bubbles: true}})) }})({0})"
     by_id = "document.getElementById('{0}')"
@@ -190,7 +201,7 @@ def test_style_seed_and_engine_are_chosen(panel: Page, service: FakeService) -> 
 
 
 def test_rules_are_edited_and_nothing_that_has_no_field_is_lost(panel: Page, service: FakeService) -> None:
-    service.setup.set_rules([SceneRule(scene="Game", seed=5), SceneRule(scene="Chat", bypass=True)])
+    service.setup.set_rules([SceneRule(scene="Game", seed=5), SceneRule(scene="Chat", output="bypass", steps=3)])
     service.told.clear()
     panel.until("document.querySelectorAll('#rules li').length == 2")
     panel.ask("document.getElementById('add-rule').click()")
@@ -201,7 +212,7 @@ def test_rules_are_edited_and_nothing_that_has_no_field_is_lost(panel: Page, ser
     panel.ask("document.getElementById('save-rules').click()")
     wait_told(panel, service, ("rules", ["Game", "End", "Chat"]))
     rules = service.setup.current.obs.rules
-    assert (rules[0].prompt, rules[0].seed, rules[2].bypass) == ("a comic: bold", 5, True)
+    assert (rules[0].prompt, rules[0].seed, rules[2].output) == ("a comic: bold", 5, "bypass")
     panel.until("document.getElementById('save-rules').disabled")
     service.obs = replace(service.obs, state="connected", scene="End", rule="End")
     panel.until("document.querySelector('#rules .in-force')?.dataset.scene == 'End'")

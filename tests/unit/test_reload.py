@@ -32,7 +32,8 @@ STYLES = {"ink": {"path": "ink.safetensors"}}
             {"translator": {"strength": 0.5, "seed": 3}},
             Plan(live=("translator.strength", "translator.seed"), change=Change(strength=0.5, seed=3)),
         ),
-        ({"translator": {"steps": 4}}, Plan(engine=("translator.steps",))),
+        ({"translator": {"steps": 4}}, Plan(live=("translator.steps",), change=Change(steps=4))),
+        ({"translator": {"schedule": "sequential"}}, Plan(engine=("translator.schedule",))),
         ({"translator": {"bank": {"kind": "off"}}}, Plan(engine=("translator.bank.kind",))),
         ({"model": {"name": "demo"}}, Plan(engine=("model.name",))),
         (
@@ -118,10 +119,10 @@ def setup(file: FileThatSays, done: list[Plan]) -> InForce:
 def test_what_was_chosen_by_hand_stays_until_the_file_says_otherwise(
     setup: InForce, file: FileThatSays, done: list[Plan]
 ) -> None:
-    assert setup.choose({("translator", "steps"): 4}).engine == ("translator.steps",)
+    assert setup.choose({("translator", "steps"): 4}).live == ("translator.steps",)
     file.says = settings(translator={"prompt": "p"})
     setup.reload()
-    assert done[-1].engine == ()
+    assert done[-1].live == ("translator.prompt",)
     assert (setup.current.translator.steps, setup.current.translator.prompt) == (4, "p")
     file.says = settings(translator={"prompt": "p", "steps": 3})
     setup.reload()
@@ -167,6 +168,9 @@ def test_a_scene_is_entered_anew_only_where_its_rule_is_another_one() -> None:
     assert carried_over(state, []) == State(None, old, bypassed=True)
     assert carried_over(State("C"), [old]) == State("C")
     assert carried_over(State(), [old]) == State()
+    by_uuid = SceneRule(scene="0b1c2d3e-0000-0000-0000-000000000000")
+    assert carried_over(State("A", by_uuid, slated=True), [by_uuid]) == State("A", by_uuid, slated=True)
+    assert carried_over(State("A", by_uuid), [old]).scene is None
     assert match_rule([new], "A") == new
 
 

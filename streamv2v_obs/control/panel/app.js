@@ -269,6 +269,7 @@ $("change").addEventListener("submit", async (event) => {
     if (edited.has(id)) change[id] = id === "prompt" || id === "style" ? $(id).value : Number($(id).value);
   }
   if ($("fresh").checked) change.bank = "reset";
+  if (change.prompt !== undefined && $("blend").value > 0) change.blend_s = Number($("blend").value);
   if (!Object.keys(change).length) {
     toast("Nothing has changed");
     return;
@@ -296,7 +297,7 @@ $("engine-form").addEventListener("submit", async (event) => {
   if (!said) return;
   $("apply-engine").disabled = true;
   settle(["model", "steps"]);
-  toast(said.restarts_engine ? "The engine starts anew" : "That is in force already");
+  toast(said.restarts_engine ? "The engine starts anew" : "Applied");
 });
 
 for (const button of document.querySelectorAll("[data-bank]")) {
@@ -321,6 +322,8 @@ $("confirm").addEventListener("close", () => {
 
 $("show-input").addEventListener("click", () => watchInput(!watching));
 
+$("blend").value = localStorage.getItem("streamv2v-blend") ?? "0";
+$("blend").addEventListener("change", () => localStorage.setItem("streamv2v-blend", $("blend").value));
 $("keys").checked = localStorage.getItem("streamv2v-keys") !== "off";
 $("keys").addEventListener("change", () => localStorage.setItem("streamv2v-keys", $("keys").checked ? "on" : "off"));
 document.addEventListener("keydown", (event) => {

@@ -1,4 +1,4 @@
-// The rules for OBS's scenes as a list of small forms. What has no field here (source, style, seed) stays as it was.
+// The rules for OBS's scenes as a list of small forms. What has no field here (source, style, ..) stays as it was.
 import { $, get, send, toast } from "./talk.js";
 
 let rules = [];
@@ -33,7 +33,7 @@ function choice(rule, key, options) {
   found.value = String(rule[key] ?? "");
   found.addEventListener("change", () => {
     if (found.value === "") delete rule[key];
-    else rule[key] = key === "bypass" ? found.value === "true" : found.value;
+    else rule[key] = found.value;
     touch();
   });
   return found;
@@ -68,9 +68,12 @@ function row(rule, place) {
     field("Prompt", input(rule, "prompt", { maxLength: 1000, placeholder: "stays" })),
     field("Preset", choice(rule, "preset", [["", "none"], ...presets.map((preset) => [preset, preset])])),
     field("Strength", input(rule, "strength", { type: "number", min: 0.02, max: 1, step: 0.01, placeholder: "stays" })),
-    field("Bank", choice(rule, "bank", [["", "keep"], ["reset", "reset"], ["restore", "restore"]])),
+    field("Bank", choice(rule, "bank", ["", "reset", "restore", "fade"].map((one) => [one, one || "keep"]))),
     field("When", choice(rule, "when", [["", "transition ends"], ["start", "transition starts"]])),
-    field("Bypass", choice(rule, "bypass", [["", "stays"], ["true", "on"], ["false", "off"]])),
+    field("Blend, s", input(rule, "blend_s", { type: "number", min: 0, max: 60, step: 0.1, placeholder: "0" })),
+    field("Shows", choice(rule, "output", [
+      ["", "as before"], ["translated", "translation"], ["slate", "slate"], ["bypass", "the raw picture"],
+    ])),
     buttons,
   );
   return found;
