@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from streamv2v_obs import __version__, cli_bench, cli_files, cli_listing, cli_service, cli_steer
+from streamv2v_obs import __version__, cli_autostart, cli_bench, cli_files, cli_listing, cli_service, cli_steer
 from streamv2v_obs.cli_log import crash_log
 from streamv2v_obs.cli_output import errors, print_json
 from streamv2v_obs.errors import OUR_BUG, StreamV2VError
@@ -35,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (cli_service, cli_steer, cli_files, cli_listing, cli_bench):
+for commands in (cli_service, cli_steer, cli_files, cli_listing, cli_bench, cli_autostart):
     commands.register(app)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 import threading
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamv2v_obs.cli_log import LOG_FORMAT, log_path, open_log
+from streamv2v_obs.cli_log import LOG_FORMAT, log_path, open_streams, rotating_log, streams_path
 from streamv2v_obs.cli_output import Config, Json, Set, config_path, print_json, say
 from streamv2v_obs.config import load_settings
 from streamv2v_obs.errors import OUR_BUG, NotRunning, StreamV2VError
@@ -46,10 +45,8 @@ def register(app: typer.Typer) -> None:
 def run(
     config: Config = None,
     overrides: Set = None,
-    # For `start`, whose log must not hold a key.
-    link: Annotated[
-        bool, typer.Option("--link/--no-link", help="Print a link that opens the panel.", hidden=True)
-    ] = True,
+    # For `start` and `service install`: no link, which holds a key, and the log into its file.
+    background: Annotated[bool, typer.Option("--background", hidden=True)] = False,
 ) -> None:
     """Run the service here until Ctrl-C."""
     from streamv2v_obs.control.endpoint import InstanceLock
@@ -58,18 +55,19 @@ def run(
     on_end_signals(lambda number: asked.set())
     file = SettingsFile(config_path(config), overrides or ())
     settings = file.load()
-    logging.basicConfig(level=settings.log.level.upper(), format=LOG_FORMAT)
+    handlers = [rotating_log()] if background else None
+    logging.basicConfig(level=settings.log.level.upper(), format=LOG_FORMAT, handlers=handlers)
     for chatty in ("httpx", "httpcore"):  # they tell addresses, which carry keys
         logging.getLogger(chatty).setLevel(logging.WARNING)
     lock = InstanceLock()
     lock.acquire()
     try:
-        _serve(settings, file, asked, link)
+        _serve(settings, file, asked, link=not background)
     finally:
         lock.release()
 
 
-def _serve(settings: Settings, file: SettingsFile, asked: threading.Event, link: bool) -> None:
+def _serve(settings: Settings, file: SettingsFile, asked: threading.Event, *, link: bool) -> None:
     from streamv2v_obs.service import Service
 
     service = Service(settings, file)
@@ -103,14 +101,13 @@ def start(config: Config = None, overrides: Set = None, as_json: Json = False) -
     path = config_path(config)
     settings = load_settings(path, overrides or ())  # a mistake is told here, before anything is started
     refuse_second()
-    command = [sys.executable, "-m", "streamv2v_obs", "run", "--no-link"]
+    command = [sys.executable, "-m", "streamv2v_obs", "run", "--background"]
     command += ["--config", str(path.resolve())] if path else []
     command += [part for override in overrides or () for part in ("--set", override)]
-    with open_log() as file:
-        began_at = file.tell()
+    with open_streams() as file:
         child = spawn_detached(command, file)
     try:
-        _wait_answering(child, began_at, settings.obs.required)
+        _wait_answering(child, settings.obs.required)
     except SystemExit:  # Ctrl-C: who has not seen it begin does not expect it to go on
         child.terminate()
         raise
@@ -123,7 +120,7 @@ def start(config: Config = None, overrides: Set = None, as_json: Json = False) -
         say(f"panel: {link}")
 
 
-def _wait_answering(child: subprocess.Popen[bytes], began_at: int, needs_obs: bool) -> None:
+def _wait_answering(child: subprocess.Popen[bytes], needs_obs: bool) -> None:
     """Return once the service answers and has its source, and OBS if it needs that; raises its error if it ends."""
     from streamv2v_obs.control.client import ServiceClient
     from streamv2v_obs.control.endpoint import find_endpoint
@@ -133,9 +130,7 @@ def _wait_answering(child: subprocess.Popen[bytes], began_at: int, needs_obs: bo
     while time.monotonic() < until:
         code = child.poll()
         if code is not None:
-            with log_path().open("rb") as file:
-                file.seek(began_at)
-                lines = file.read().decode("utf-8", "replace").splitlines()
+            lines = streams_path().read_text(encoding="utf-8", errors="replace").splitlines()
             said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
             error = StreamV2VError(said[-1] if said else f"the service ended with code {code}; see {log_path()}")
             error.exit_code = code if code > 0 else OUR_BUG
@@ -235,15 +230,19 @@ def logs(
         raise NotRunning(f"{path}: there is no log yet; it begins with: streamv2v-obs start")
     asked = threading.Event()
     on_end_signals(lambda number: asked.set())
-    with path.open("rb") as file:
-        last = file.read().splitlines(keepends=True)[-lines:] if lines else []
-        _write(b"".join(last))
-        file.seek(0, os.SEEK_END)
-        while follow and not asked.is_set():
-            if not path.is_file() or path.stat().st_size < file.tell():
-                return  # put aside by the next start
-            _write(file.read())
-            asked.wait(0.2)
+    data = path.read_bytes()
+    _write(b"".join(data.splitlines(keepends=True)[-lines:] if lines else []))
+    told = len(data)
+    while follow and not asked.wait(0.2):
+        if not path.is_file():
+            continue  # being put aside
+        if path.stat().st_size < told:
+            told = 0  # a new one was begun
+        with path.open("rb") as file:
+            file.seek(told)
+            data = file.read()
+        _write(data)
+        told += len(data)
 
 
 def _write(said: bytes) -> None:
