@@ -1,4 +1,4 @@
-"""Commands that list what is there: doctor, models, sources, cameras."""
+"""Commands that tell what is there: doctor, models, sources, cameras, script."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from streamv2v_obs.cli_log import log_path
-from streamv2v_obs.cli_output import Config, Json, config_path, console, print_json, say, table
+from streamv2v_obs.cli_output import Config, Json, config_path, console, print_json, say, script_path, table
 from streamv2v_obs.config import load_settings
 
 
@@ -19,6 +19,7 @@ def register(app: typer.Typer) -> None:
     app.command()(models)
     app.command()(sources)
     app.command()(cameras)
+    app.command()(script)
 
 
 def doctor(
@@ -92,3 +93,11 @@ def cameras(as_json: Json = False) -> None:
         say("there is no camera")
     else:
         table("device", "name", rows=[(str(camera.device), camera.name) for camera in found])
+
+
+def script(as_json: Json = False) -> None:
+    """Say where the script is that OBS loads (Tools, Scripts, +)."""
+    if as_json:
+        print_json({"script": str(script_path())})
+    else:
+        say(str(script_path()))

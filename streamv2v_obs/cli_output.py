@@ -64,6 +64,13 @@ def config_path(name: str | None) -> Path | None:
     return known[name]
 
 
+def script_path() -> Path:
+    """The script for OBS: in a checkout beside the package, in a wheel inside it."""
+    package = Path(__file__).resolve().parent
+    folders = (package.parent / "plugin_scripts", package / "plugin_scripts")
+    return next(path for folder in folders if (path := folder / "streamv2v_control.py").is_file())
+
+
 def config_folders() -> list[Path]:
     """Where named configurations lie; the user's own come last and win."""
     package = Path(__file__).resolve().parent
