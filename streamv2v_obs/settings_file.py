@@ -22,6 +22,11 @@ log = logging.getLogger(__name__)
 _LOOK_S = 0.5
 
 
+def as_written(rule: SceneRule) -> dict[str, Any]:
+    """The rule as people write it: its scene first, and nothing that goes without saying."""
+    return {"scene": rule.scene, **rule.model_dump(mode="json", exclude_defaults=True, exclude={"scene"})}
+
+
 class SettingsFile:
     """``path`` (none: the user's own, which need not exist) and the ``a.b=value`` overrides given beside it."""
 
@@ -56,7 +61,7 @@ class SettingsFile:
         for number, scene in enumerate(scenes):
             if scene in scenes[:number]:
                 raise ConfigError(f"obs.rules.{number}.scene = {scene!r}: has a rule already")
-        written = [rule.model_dump(mode="json", exclude_defaults=True) for rule in rules]
+        written = [as_written(rule) for rule in rules]
         with self._writing:
             text = self._with_rules(written)
             # Beside the real one: what would not load again never takes its place.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Protocol
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -62,15 +62,12 @@ class ChoicesAnswer(TypedDict):
     presets: list[str]
 
 
-_RULES = TypeAdapter(list[SceneRule])
-
-
 def setup_operations(setup: Setup) -> list[Operation]:
     """``/v1/rules``, ``/v1/choices`` and ``/v1/engine``."""
 
     async def rules(request: Request) -> Response:
         """What happens when which scene of OBS goes on air."""
-        found = _RULES.dump_python(list(setup.current.obs.rules), mode="json", exclude_defaults=True)
+        found = [rule.model_dump(mode="json", exclude_defaults=True) for rule in setup.current.obs.rules]
         return JSONResponse({"rules": found, "file": setup.rules_file})
 
     async def set_rules(request: Request) -> Response:
