@@ -126,7 +126,7 @@ def service(folder: Path, overrides: Sequence[str]) -> Iterator[tuple[subprocess
 
     Gives the process, a client with its token, and the instant at which it was started.
     """
-    command = [sys.executable, "-m", "streamv2v_obs", "run", "--no-link", "--set", "control.port=0"]
+    command = [sys.executable, "-m", "streamv2v_obs", "run", "--set", "control.port=0"]
     for override in overrides:
         command += ["--set", override]
     runtime = folder / "runtime"

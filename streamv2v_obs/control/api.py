@@ -206,7 +206,7 @@ class Api:
         return JSONResponse({"accepted": {}}, 202, background=BackgroundTask(self._service.stop))
 
     async def _do(self, act: Any, argument: object, body: Body) -> Response:
-        accepted = body.model_dump(exclude_none=True)
+        accepted = body.model_dump(exclude_none=True, exclude_unset=True)
         log.info("%s %s", getattr(act, "__name__", act), accepted)
         await run_in_threadpool(act, argument)
         return JSONResponse({"accepted": accepted})

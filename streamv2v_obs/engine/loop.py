@@ -215,6 +215,9 @@ class EngineLoop:
 
     def _change(self, change: Change, looks: Looks) -> None:
         """Apply everything that one event changes, together."""
+        if change.steps not in (None, self._status.steps):
+            # It may take as long as loading does, and what is silent meanwhile would be taken for hanging.
+            self._tell(state="loading")
         applied = looks.apply(change)
         change = applied.change
         if change.source is not None:

@@ -57,7 +57,7 @@ def test_every_control_changes_the_service_and_survives_a_reload(require: Requir
     config = tmp_path / "mine.yaml"
     config.write_text(CONFIG, encoding="utf-8")
     with running_service(tmp_path / "run", config=config) as service, chromium(tmp_path / "browser") as page:
-        service.until_on_air("TRANSLATED")
+        service.until_on_air("TRANSLATED", 300)
         page.open(service.client().get("/v1/link").json()["panel"])
         page.until("document.body?.dataset.state == 'TRANSLATED'")
         shows(page, "prompt", "a watercolor")
@@ -81,7 +81,7 @@ def test_every_control_changes_the_service_and_survives_a_reload(require: Requir
         service.until_on_air("BYPASS", 30)
         page.until("document.body.dataset.state == 'BYPASS'")
         click(page, "#bypass")
-        service.until_on_air("TRANSLATED")
+        service.until_on_air("TRANSLATED", 300)
         click(page, "#show-input")
         page.until("!document.getElementById('input').hidden")
         put(page, "steps", "2")
@@ -93,7 +93,7 @@ def test_every_control_changes_the_service_and_survives_a_reload(require: Requir
         expected = '- {scene: "Game *", preset: Comic, bank: restore, prompt: a fresco} # the game\n'
         service.until(lambda: config.read_text(encoding="utf-8").endswith(expected), "the rule is in the file")
 
-        service.until_on_air("TRANSLATED")
+        service.until_on_air("TRANSLATED", 300)
         page.open(str(service.client().base_url))
         page.until("document.body?.dataset.state == 'TRANSLATED'")
         shows(page, "prompt", "a comic book panel")

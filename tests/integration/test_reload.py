@@ -6,9 +6,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.rigs.service import RunningService, running_service
+
+pytestmark = pytest.mark.timeout(900)  # three engines are loaded
 
 BEGINNING = """\
 # Mine.
@@ -47,7 +50,7 @@ def says(service: RunningService, part: str) -> bool:
 def test_what_is_edited_is_taken_up_while_it_runs(tmp_path: Path) -> None:
     file = Editor(tmp_path / "mine.yaml")
     with running_service(tmp_path / "run", config=file.path) as service:
-        service.until_on_air("TRANSLATED")
+        service.until_on_air("TRANSLATED", 300)
         first_engine = service.status()["engine_pid"]
 
         # By hand, by the API: what the file does not say anything new of stays as it was chosen.
@@ -101,7 +104,7 @@ def test_what_is_edited_is_taken_up_while_it_runs(tmp_path: Path) -> None:
 
         # A new engine, without a picture from before it being lost or a restart being counted.
         file.set("translator.steps", 2)
-        service.until(lambda: service.engine()["steps"] == 2, "the steps")
+        service.until(lambda: service.engine().get("steps") == 2, "the steps")
         assert service.status()["engine_pid"] == first_engine
         file.set("translator.bank", {"kind": "queue"})
         service.until(lambda: service.engine().get("bank") == "queue", "another bank", 300)
@@ -109,12 +112,12 @@ def test_what_is_edited_is_taken_up_while_it_runs(tmp_path: Path) -> None:
         assert status["engine_pid"] != first_engine
         assert status["engine_restarts"] == 0
         assert (status["engine"]["prompt"], status["engine"]["seed"]) == ("dusk", 7)
-        service.until_on_air("TRANSLATED")
+        service.until_on_air("TRANSLATED", 300)
 
         # A model that cannot be had: the one before goes on.
         file.set("model.name", str(tmp_path / "nowhere"))
         service.until(lambda: says(service, "goes on with the ones before"), "the refusal", 300)
-        service.until_on_air("TRANSLATED")
+        service.until_on_air("TRANSLATED", 300)
         assert service.engine()["model"] == "demo"
         assert "Traceback" not in service.said
         assert service.stop() == 0
@@ -123,7 +126,7 @@ def test_what_is_edited_is_taken_up_while_it_runs(tmp_path: Path) -> None:
 def test_rules_by_the_api_are_in_the_file_and_steps_are_chosen(tmp_path: Path) -> None:
     file = Editor(tmp_path / "mine.yaml")
     with running_service(tmp_path / "run", config=file.path) as service:
-        service.until_on_air("TRANSLATED")
+        service.until_on_air("TRANSLATED", 300)
         answer = service.client().get("/v1/rules").json()
         assert answer == {"rules": [{"scene": "Game", "prompt": "a comic"}], "file": str(file.path)}
         rules = [*answer["rules"], {"scene": "Chat", "preset": None, "bank": "reset"}]

@@ -529,7 +529,7 @@ def test_the_command_line_finds_the_service(server: ControlServer, service: Fake
     assert client.get("/v1/status")["pid"] == 2
     with pytest.raises(ConfigError, match="unknown key x"):
         client.post("/v1/prompt", {"x": 1})
-    assert client.post("/v1/prompt", {"prompt": "p"}) == {"accepted": {"prompt": "p", "bank": "keep", "blend_s": 0.0}}
+    assert client.post("/v1/prompt", {"prompt": "p"}) == {"accepted": {"prompt": "p"}}
     with pytest.raises(NotRunning, match="does not answer"):
         ServiceClient(require_endpoint().model_copy(update={"address": "http://127.0.0.1:9"})).get("/v1/status")
 
