@@ -88,10 +88,11 @@ def evaluate(
     device = choose_device(settings.model.device)
     dtype = str(choose_dtype(settings.model.dtype, device)).removeprefix("torch.")
     suite = wish.suite if wish.folder is None else wish.folder.name
-    about = (
-        f"{suite}: {len(plan.specs)} clips of {plan.frames} frames, {plan.side}x{plan.side}, {len(plan.seeds)} seeds, "
-        f"prompts {', '.join(plan.prompts)}; model {name}, {plan.base.steps} steps, {dtype}, commit {code[:12]}"
+    shown = (
+        f"{len(plan.specs)} clips ({suite}) of {plan.frames} frames, {len(plan.seeds)} seeds, "
+        f"prompts {', '.join(plan.prompts)}"
     )
+    about = f"{shown}; {plan.side}x{plan.side}, model {name}, {plan.base.steps} steps, {dtype}, commit {code[:12]}"
     page = render(plan, found, work, "Flicker, with and without the feature bank", about)
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(page, encoding="utf-8")
@@ -114,13 +115,14 @@ def evaluate(
             "timed_frames": plan.frames,
             "repeats": len(plan.seeds),
             "timer": "perf_counter+sync",
-            "input": f"{about}; controls with the first seed alone",
+            "input": shown,
         },
         results=found,
         checks=[{"name": name, "pass": held} for name, held in found["holds"].items()],
         notes="warp_mse: grey levels squared, along the clip's exact flow (real clips: DIS flow of the input with a "
         "forward-backward check) where a pixel is seen in every frame between, the stream batch's delay taken out. "
         "Figures are means over clips, of each clip's mean over prompts and seeds; intervals are a paired bootstrap "
-        "over clips. ms is the UNet alone, several processes at work. No CLIP score was taken.",
+        "over clips. Controls ran with the first seed alone. ms is the UNet alone, several processes at work. "
+        "No CLIP score was taken.",
     )
     return path

@@ -152,8 +152,11 @@ def _compare(found: Result) -> list[tuple[str, str]]:
 def _quality(found: Result) -> list[tuple[str, str]]:
     if "flicker" not in found:
         return [
-            (f"warp error, lag 1, arm {arm['name']}", f"{arm['warp_mse']['mean']:.1f}")
+            (f"warp error with {arm['name']}, of that without a bank, lag {lag}", _with_interval(**_named(beside)))
             for arm in found["quality"]["arms"]
+            if arm["name"] == "dyme"
+            for lag, entry in arm["by_lag"].items()
+            if (beside := entry["ratio"]) is not None
         ]
     flicker, coder = found["flicker"], found["autoencoder_db"]
     return [
@@ -191,6 +194,10 @@ _SAYS: dict[str, Callable[[Result], list[tuple[str, str]]]] = {
     "quality": _quality,
     "roofline": _roofline,
 }
+
+
+def _named(estimate: Result) -> Result:
+    return {"value": estimate["mean"], "interval": estimate["ci95"]}
 
 
 def _with_interval(value: float, interval: Sequence[float]) -> str:
