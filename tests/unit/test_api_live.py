@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -16,6 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from streamv2v_obs.control.live import SOCKETS
 from streamv2v_obs.control.server import ControlServer
+from streamv2v_obs.settings import ControlSettings
 from tests.rigs.fake_service import FakeService
 
 
@@ -90,6 +92,29 @@ def test_who_talks_is_shown_the_door(server: ControlServer, said: str | bytes) -
             pytest.fail("it goes on")
     with events(server, **token(server)) as socket:
         assert socket.recv(10)
+
+
+def test_a_phone_in_the_network_needs_the_flag_an_address_in_digits_and_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMV2V_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    server = ControlServer(ControlSettings(host="0.0.0.0", lan=True, port=0), FakeService())
+    server.start()
+    try:
+        host = f"192.0.2.7:{server.auth.port}"
+        headers = {"host": host, "origin": f"http://{host}"}
+        with httpx.Client(base_url=server.address, trust_env=False, headers=headers) as phone:
+            assert phone.get("/v1/status").status_code == 401
+            key = server.auth.new_link_key()
+            session = phone.get("/open", params={"key": key}).cookies[server.auth.cookie]
+            cookie = {"cookie": f"{server.auth.cookie}={session}"}
+            assert phone.post("/v1/panic", json={"on": True}, headers=cookie).status_code == 200
+            for other in ({"origin": "http://evil.example"}, {"host": "evil.example"}, {"host": "192.0.2.7:1"}):
+                assert phone.post("/v1/panic", json={"on": True}, headers=cookie | other).status_code == 403
+    finally:
+        server.stop()
+        server.join(5)
 
 
 def test_a_query_that_is_not_known_is_refused(server: ControlServer) -> None:

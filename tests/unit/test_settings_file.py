@@ -114,7 +114,7 @@ def test_a_file_that_is_not_there_yet_is_made(tmp_path: Path, monkeypatch: pytes
     ("rules", "said"),
     [
         ([CHAT, CHAT], "obs.rules.1.scene = 'Chat': has a rule already"),
-        ([SceneRule(scene="A", style="neon")], "obs.rules.0.style = 'neon': not among model.styles"),
+        ([SceneRule(scene="A", style="neon")], "obs.rules.0: style = 'neon': not among model.styles"),
         ([SceneRule(scene="A", strength=0.01)], "distinct timesteps"),
     ],
 )
