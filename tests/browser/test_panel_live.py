@@ -89,6 +89,7 @@ def test_every_control_changes_the_service_and_survives_a_reload(require: Requir
         service.until(lambda: service.engine().get("steps") == 2, "the steps", 300)
         page.ask("document.querySelector('#rules input[placeholder=stays]').focus()")
         page.type("a fresco")
+        page.until("!document.getElementById('save-rules').disabled")
         click(page, "#save-rules")
         expected = '- {scene: "Game *", preset: Comic, bank: restore, prompt: a fresco} # the game\n'
         service.until(lambda: config.read_text(encoding="utf-8").endswith(expected), "the rule is in the file")

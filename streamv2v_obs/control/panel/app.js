@@ -165,7 +165,7 @@ function fill(id, value) {
 
 async function refreshSlowly() {
   if (!status || document.hidden) return;
-  refreshRules(await refreshPresets());
+  refreshRules((await refreshPresets()) ?? undefined);
   const choices = await get("/v1/choices");
   if (choices) showChoices(choices);
   refreshLog();

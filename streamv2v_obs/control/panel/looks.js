@@ -58,6 +58,7 @@ export function showPreset(current) {
 // The names of all presets; a service without any has no such row.
 export async function refreshPresets() {
   const found = await get("/v1/presets");
+  if (!found && $("presets").childElementCount) return null; // not to be had now: what is shown stays
   const presets = found?.presets ?? [];
   const names = presets.map((preset) => preset.name);
   if (JSON.stringify(presets) !== shown) {

@@ -109,8 +109,9 @@ export function showRuleInForce(scene) {
 
 // What the service has; not while somebody edits.
 export async function refreshRules(known = presets) {
-  const found = changed ? null : await get("/v1/rules");
-  if (!found || changed) return;
+  const busy = () => changed || $("rules").contains(document.activeElement);
+  const found = busy() ? null : await get("/v1/rules");
+  if (!found || busy()) return;
   const same = JSON.stringify([found.rules, known]) === JSON.stringify([rules, presets]);
   presets = known;
   rules = found.rules;
