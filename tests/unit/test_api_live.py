@@ -99,7 +99,7 @@ def test_a_phone_in_the_network_needs_the_flag_an_address_in_digits_and_a_link(
 ) -> None:
     monkeypatch.setenv("STREAMV2V_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    server = ControlServer(ControlSettings(host="0.0.0.0", lan=True, port=0), FakeService())
+    server = ControlServer(ControlSettings(host="0.0.0.0", lan=True, port=0), FakeService())  # noqa: S104
     server.start()
     try:
         host = f"192.0.2.7:{server.auth.port}"
