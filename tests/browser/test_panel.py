@@ -204,6 +204,7 @@ def test_rules_are_edited_and_nothing_that_has_no_field_is_lost(panel: Page, ser
     service.setup.set_rules([SceneRule(scene="Game", seed=5), SceneRule(scene="Chat", output="bypass", steps=3)])
     service.told.clear()
     panel.until("document.querySelectorAll('#rules li').length == 2")
+    panel.ask("new Promise(done => setTimeout(done, 3500))")  # the page asks again meanwhile, and nothing is new
     panel.ask("document.getElementById('add-rule').click()")
     panel.type("End")
     panel.ask("document.querySelectorAll('#rules li')[0].querySelectorAll('input')[1].focus()")

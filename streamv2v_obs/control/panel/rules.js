@@ -113,12 +113,13 @@ export async function refreshRules(known = presets) {
   const found = busy() ? null : await get("/v1/rules");
   if (!found || busy()) return;
   const same = JSON.stringify([found.rules, known]) === JSON.stringify([rules, presets]);
-  presets = known;
-  rules = found.rules;
   $("rules-file").textContent = found.file ? `kept in ${found.file.split(/[\\/]/).at(-1)}` : "cannot be edited here";
   $("rules-file").title = found.file ?? "";
   $("add-rule").disabled = !found.file;
-  if (!same) draw();
+  if (same) return; // the forms on the page belong to the rules that they were made of
+  presets = known;
+  rules = found.rules;
+  draw();
 }
 
 $("add-rule").addEventListener("click", () => {
