@@ -107,6 +107,7 @@ def test_every_control_changes_the_service_and_survives_a_reload(require: Requir
         page.until("document.querySelectorAll('#log p').length > 5")
 
         history = service.client().get("/v1/history").json()["points"]
+        page.until("document.querySelector('#plot-fps path')?.getAttribute('d').includes('L')")
         drawn = page.ask("document.querySelector('#plot-fps path').getAttribute('d').match(/[ML]/g).length")
         assert abs(drawn - len(history)) <= 4 or drawn >= len(history), "a point a second, from before the reload too"
         shown = page.ask("Number(document.querySelector('#plot-fps b').textContent)")
