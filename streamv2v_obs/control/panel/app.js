@@ -43,8 +43,8 @@ function show(found) {
   status = found;
   const { publish, engine, obs } = found;
   if (wasAway) {
-    refreshSlowly();
     refreshHistory();
+    refreshSlowly();
   }
   if (!output.wanted && !document.hidden) output.begin();
   setState(publish.state, publish.panic ? "panic: the slate is on air until released" : MEANING[publish.state]);
@@ -210,7 +210,7 @@ async function refreshHistory() {
   newestLine = 0; // it may be another service
   $("log").replaceChildren();
   points = null;
-  points = (await get("/v1/history"))?.points ?? null;
+  points = (await get("/v1/history"))?.points ?? [];
 }
 
 function addPoint(found) {
