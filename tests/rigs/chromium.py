@@ -60,7 +60,7 @@ class Page:
     def until(self, expression: str, within_s: float = 30.0) -> None:
         """Wait until a JavaScript expression is true."""
         until = time.monotonic() + within_s
-        while not self.ask(expression):
+        while not self.ask(f"!!({expression})"):  # an element as such would arrive here as an empty object
             assert time.monotonic() < until, f"not within {within_s} s: {expression}; {self.complaints}"
             time.sleep(0.05)
 
