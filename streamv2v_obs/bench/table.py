@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ _NONE = "No measurement has been committed yet."
 _HEAD = "| what | measured | with | on |\n|---|---|---|---|"
 
 Result = dict[str, Any]
+
+
+_SIZE = re.compile(r"\d+x\d+")
 
 
 def block(folder: Path = results.RESULTS) -> str:
@@ -41,7 +45,13 @@ def _rows(result: Result) -> list[str]:
     if "translator" not in result["protocol"].get("excludes", []):
         how = f"{_configuration(result['config'])}, {how}"
     unclean = " (uncommitted changes)" if result["git"]["dirty"] else ""
-    return [f"| {what} | {figure} | {how} | {where}{unclean} |" for what, figure in say(result["results"])]
+    own = f"{result['config']['width']}x{result['config']['height']}"
+    rows = []
+    for what, figure in say(result["results"]):
+        # A row that names a size of its own was measured at that one.
+        size = _SIZE.search(what)
+        rows.append(f"| {what} | {figure} | {how.replace(own, size[0]) if size else how} | {where}{unclean} |")
+    return rows
 
 
 def _cpu_demo(found: Result) -> list[tuple[str, str]]:
@@ -65,7 +75,7 @@ def _grid(found: Result) -> list[tuple[str, Result]]:
 
 def _cell(name: str) -> str:
     backend, size, _ = name.split("_")
-    return f"two steps, {size}x{size}, {backend} (without the bank)"
+    return f"computed by {backend}, at {size}x{size} (without the bank)"
 
 
 def _pipeline(found: Result) -> list[tuple[str, str]]:
