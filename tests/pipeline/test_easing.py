@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -106,17 +105,22 @@ def show(translator: Translator, first: int, count: int) -> list[np.ndarray]:
 
 def test_a_blend_ends_in_the_very_pictures_of_the_new_prompt(model: Model, translator: Translator) -> None:
     off = TranslatorSettings.model_validate({"prompt": "a pencil drawing", "steps": 2, "bank": {"kind": "off"}})
-    blended, cut = (Translator(model, off) for _ in range(2))
-    for one, blend_s in ((blended, 0.5), (cut, 0.0)):
+    blended, cut, kept = (Translator(model, off) for _ in range(3))
+    for one in (blended, cut, kept):
         show(one, 0, 3)
-        one.set_prompt("neon lights", blend_s)
-    ours, theirs = show(blended, 3, 10), show(cut, 3, 10)
-    assert not np.array_equal(ours[3], theirs[3])
+    blended.set_prompt("neon lights", 0.5)
+    cut.set_prompt("neon lights", 0.0)
+    ours, new, old = (show(one, 3, 10) for one in (blended, cut, kept))
     # 0.5 s are five frames, and one more is in flight.
-    assert [np.array_equal(a, b) for a, b in zip(ours[7:], theirs[7:], strict=True)] == [True] * 3
-    steps = [float(np.abs(b - a).mean()) for a, b in pairwise(ours)]
-    jumps = [float(np.abs(b - a).mean()) for a, b in pairwise(theirs)]
-    assert max(steps) < max(jumps), "the picture goes over in smaller steps"
+    assert [np.array_equal(a, b) for a, b in zip(ours[7:], new[7:], strict=True)] == [True] * 3
+    apart_from_new, apart_from_old = (
+        [float(np.abs(ours[n] - other[n]).mean()) for n in range(7)] for other in (new, old)
+    )
+    between = [n for n in range(7) if apart_from_new[n] > 1 and apart_from_old[n] > 1]
+    assert len(between) >= 3, "pictures on the way are those of neither prompt"
+    # How large each step looks is the model's affair: between two prompts it may know a border that is soon crossed.
+    assert apart_from_new[between[0]] > apart_from_new[between[-1]]
+    assert apart_from_old[between[0]] < apart_from_old[between[-1]]
 
 
 def test_a_fading_bank_is_let_go_of_and_then_empty(translator: Translator) -> None:
