@@ -125,15 +125,15 @@ def test_two_processes_at_full_speed_never_show_a_mixture(writer: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", command], cwd=writer)
     try:
         seen = 0
-        ends_at = time.monotonic() + 20
+        ends_at = time.monotonic() + 60
         while seen < 300 and time.monotonic() < ends_at:
             got = slot.take()
             if got is None:
                 continue
             seen += 1
             check(got)
-        assert seen == 300
-        assert slot.unseen > 0
+        # Which of the two is the faster one is the system's affair: pictures may or may not go by unseen.
+        assert seen == 300, f"{seen} pictures within a minute; the writer's exit code is {process.poll()}"
     finally:
         process.kill()
         process.wait()
