@@ -22,7 +22,8 @@ def frame(value: int, *, index: int = 0, tag: Tag = Tag.TRANSLATED, side: int = 
     return Frame(np.full((side, side, 3), value, np.uint8), 12.5 + index, index, tag)
 
 
-# One whole frame is one value and the tag follows from it: a mixture of any two frames shows.
+# One whole frame is one value and the tag follows from it: a mixture of any two frames in a row shows. The pictures are
+# made beforehand, so that the writer is the faster of the two: it only copies, and the reader compares as well.
 WRITER = """
 import sys, time
 import numpy as np
@@ -31,11 +32,12 @@ from streamv2v_obs.frames import Frame, Tag
 
 def write(name, capacity, size, first=0, last=None):
     slot = FrameSlot.attach(name, capacity)
+    pictures = [np.full(size, value, np.uint8) for value in range(7)]
     n = first
     while last is None or n < last:
-        value = n % 251
+        value = n % 7
         tag = Tag.BYPASS if value % 2 else Tag.TRANSLATED
-        slot.put(Frame(np.full(size, value, np.uint8), float(n), n, tag))
+        slot.put(Frame(pictures[value], float(n), n, tag))
         n += 1
     slot.close()
 """
@@ -126,14 +128,14 @@ def test_two_processes_at_full_speed_never_show_a_mixture(writer: Path) -> None:
     try:
         seen = 0
         ends_at = time.monotonic() + 60
-        while seen < 300 and time.monotonic() < ends_at:
+        while (seen < 300 or not slot.unseen) and time.monotonic() < ends_at:
             got = slot.take()
             if got is None:
                 continue
             seen += 1
             check(got)
-        assert slot.unseen > 0, "a writer at full speed overtakes a reader that looks at every pixel"
-        assert seen == 300, f"{seen} pictures within a minute; the writer's exit code is {process.poll()}"
+        assert seen >= 300, f"{seen} pictures within a minute; the writer's exit code is {process.poll()}"
+        assert slot.unseen > 0, "never overtaken within a minute: this test has tested nothing"
     finally:
         process.kill()
         process.wait()
@@ -141,7 +143,7 @@ def test_two_processes_at_full_speed_never_show_a_mixture(writer: Path) -> None:
 
 
 def check(got: Frame) -> None:
-    value = got.index % 251
+    value = got.index % 7
     assert (got.pixels == value).all(), "pixels of two frames in one"
     assert got.tag is (Tag.BYPASS if value % 2 else Tag.TRANSLATED), "another frame's tag"
     assert got.captured_at == float(got.index)
