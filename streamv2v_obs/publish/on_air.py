@@ -8,6 +8,9 @@
 | off   | any         | none fresh, the last one within ``hold_s``  | HOLD                                  |
 | off   | any         | none within ``hold_s``, or none at all      | SLATE                                 |
 
+``hold_s`` is kept as a viewer sees it: the slate comes two intervals early, since a picture may have waited for the
+tick that found it, and what a tick shows stays until the next one.
+
 Permitted are frames tagged TRANSLATED, and frames tagged BYPASS while the bypass lock is on. A raw picture is dropped
 in the tick that finds the lock off, so that HOLD cannot show it: what is held then is the last translated one.
 """
@@ -24,6 +27,7 @@ State: TypeAlias = Literal["TRANSLATED", "HOLD", "SLATE", "BYPASS"]
 _FRESH_INTERVALS = 3
 _FRESH_S = 0.5
 _FRESH_SPACINGS = 3
+_EARLY_INTERVALS = 2
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,8 @@ def decide(
     """The state of the tick at ``now``, given what came since the last one (None: nothing).
 
     A frame counts as fresh for three publishing intervals, half a second or three times the recent spacing of frames,
-    whichever is longest, but never longer than ``hold_s``. Time is counted from a frame's arrival, not its capture: a
-    picture that took the translator ten seconds is still the newest there is.
+    whichever is longest, but never longer than it may be held. Time is counted from a frame's arrival, not its
+    capture: a picture that took the translator ten seconds is still the newest there is.
     """
     if panic:
         # What was shown before the panic must not come back when it ends.
@@ -74,9 +78,11 @@ def decide(
         after = _arrived(after, newest, now, bypass=bypass, hold_s=hold_s)
     candidates = [arrival for arrival in (after.translated, after.raw) if arrival is not None]
     last = max(candidates, key=lambda arrival: arrival.arrived_at, default=None)
-    if last is None or now - last.arrived_at > hold_s:
+    # With so short a hold nothing would be shown at all.
+    held_s = min(hold_s, max(hold_s - _EARLY_INTERVALS * interval_s, interval_s))
+    if last is None or now - last.arrived_at > held_s:
         return replace(after, state="SLATE", shown=None)
-    fresh_s = min(hold_s, max(_FRESH_INTERVALS * interval_s, _FRESH_S, _FRESH_SPACINGS * after.spacing_s))
+    fresh_s = min(held_s, max(_FRESH_INTERVALS * interval_s, _FRESH_S, _FRESH_SPACINGS * after.spacing_s))
     if now - last.arrived_at > fresh_s:
         return replace(after, state="HOLD", shown=last.frame)
     return replace(after, state="BYPASS" if last is after.raw else "TRANSLATED", shown=last.frame)
