@@ -117,6 +117,8 @@ class PublishStatus:
     """What the publishing thread says of itself."""
 
     state: Literal["TRANSLATED", "HOLD", "SLATE", "BYPASS"] = "SLATE"
+    state_s: float = 0.0
+    """For how long."""
     panic: bool = False
     slate: bool = False
     """The rule of the scene on air wants the slate."""
@@ -131,6 +133,10 @@ class PublishStatus:
     content_age_ms_p95: float | None = None
     content_age_ms_p99: float | None = None
     jitter_ms_p99: float | None = None
+    gap_ms_max: float | None = None
+    """The longest time from one published picture to the next, of the last five seconds."""
+    stops: int = 0
+    """How often it was more than two intervals, since the start."""
     outputs: tuple[OutputStatus, ...] = ()
 
 

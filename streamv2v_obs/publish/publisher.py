@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 _PATIENCE_S = 0.05
 """How long ``stop`` may go unnoticed."""
+_STOP_INTERVALS = 2
+"""So many from one picture to the next, and a viewer sees that it stands."""
 
 
 class Publisher:
@@ -52,6 +54,7 @@ class Publisher:
         self._fps = Meter(clock=clock)
         self._age_ms = Meter(clock=clock)
         self._deviation_ms = Meter(clock=clock)
+        self._gap_ms = Meter(clock=clock)
         self._lock = threading.Lock()  # guards all that follows
         self._slot = slot
         self._unseen_before = 0
@@ -60,6 +63,9 @@ class Publisher:
         self._slated = False
         self._line = ""
         self._on_air = OnAir()
+        self._state_since = clock()
+        self._beat_at: float | None = None
+        self._stops = 0
         self._fitted: tuple[Frame, Pixels] | None = None
         self._size = (settings.width or WIDTH, settings.height or HEIGHT)
         self._had_pictures = False
@@ -134,6 +140,7 @@ class Publisher:
         with self._lock:
             return PublishStatus(
                 state=self._on_air.state,
+                state_s=round(self._clock() - self._state_since, 3),
                 panic=self._panic,
                 slate=self._slated,
                 bypass=self._bypass,
@@ -147,6 +154,8 @@ class Publisher:
                 content_age_ms_p95=_number(self._age_ms.percentile(0.95)),
                 content_age_ms_p99=_number(self._age_ms.percentile(0.99)),
                 jitter_ms_p99=_number(self._deviation_ms.percentile(0.99)),
+                gap_ms_max=_number(self._gap_ms.percentile(1.0)),
+                stops=self._stops,
                 outputs=tuple(output.status() for output in self._outputs),
             )
 
@@ -162,6 +171,7 @@ class Publisher:
                 self._deviation_ms.add(1000 * self._pacer.deviation_s)
                 with self._lock:
                     self._tick()
+                    self._note_gap(self._clock())
                 self._tell_once("tick", "")
             except Exception as error:
                 # The beat goes on whatever it met; a frozen camera would tell nobody anything.
@@ -183,6 +193,7 @@ class Publisher:
         )
         self._on_air = after
         if after.state != before.state:
+            self._state_since = now
             self._tell_state(after)
         if after.refused > before.refused and not (self._panic or self._slated):
             self._tell_once("refused", "pictures tagged as not translated come in and are refused: bypass is off")
@@ -200,6 +211,12 @@ class Publisher:
                 output.put(pixels)
         self._published += 1
         self._fps.add()
+
+    def _note_gap(self, now: float) -> None:
+        before, self._beat_at = self._beat_at, now
+        if before is not None:
+            self._gap_ms.add(1000 * (now - before))
+            self._stops += now - before > _STOP_INTERVALS * self._pacer.interval_s
 
     def _newest(self) -> Frame | None:
         if self._slot is None:

@@ -133,6 +133,18 @@ def test_counts(studio: Studio) -> None:
     assert status.outputs[0].ok
     assert status.outputs[0].sent > 0
     assert status.jitter_ms_p99 is not None
+    assert status.gap_ms_max is not None
+    assert status.gap_ms_max >= 1000 / 100, "the beat is a hundred a second"
+    assert 0 < status.state_s < 5
+
+
+def test_a_stop_of_the_beat_is_counted_and_measured(studio: Studio) -> None:
+    until(lambda: studio.publisher.status().published >= 20)
+    before = studio.publisher.status().stops
+    with studio.publisher._lock:
+        time.sleep(0.2)
+    until(lambda: (studio.publisher.status().gap_ms_max or 0) >= 200)
+    assert studio.publisher.status().stops > before
 
 
 def test_another_size_is_fitted_and_without_one_left_as_it_is(studio: Studio, new_studio: NewStudio) -> None:
