@@ -102,6 +102,7 @@ class PatternCapture(_Capture):
     kind: Literal["pattern"]
     width: Size = 512
     height: Size = 512
+    watermark: bool = Field(False, description="a faint mark that shows, in whatever is published, if it was raw")
 
 
 class ObsCapture(_Capture):

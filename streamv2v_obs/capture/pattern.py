@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from streamv2v_obs.capture.cadence import Cadence
+from streamv2v_obs.capture.watermark import marked
 from streamv2v_obs.frames import Frame, Pixels
 from streamv2v_obs.settings import PatternCapture
 
@@ -75,7 +76,8 @@ class PatternSource:
         """Picture ``index``; its counter says the same number, modulo 2**24."""
         self._cadence.wait()
         captured_at = self._clock()
-        frame = Frame(_draw(self._background, self._index), captured_at, self._index)
+        pixels = _draw(self._background, self._index)
+        frame = Frame(marked(pixels) if self._settings.watermark else pixels, captured_at, self._index)
         self._index += 1
         return frame
 
