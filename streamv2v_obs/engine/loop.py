@@ -83,6 +83,8 @@ class EngineLoop:
             first = self._first_frame()
             if first is None:
                 return
+            # It was "stalled" while it waited, and making the translator may take as long as loading does.
+            self._tell(state="loading", source=self._capturing.detail)
             height, width, _ = first.pixels.shape
             width, height = working_size(model, self._settings.model, width, height)
             looks = Looks(model, self._settings.translator, width, height)

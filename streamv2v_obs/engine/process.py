@@ -29,7 +29,7 @@ State: TypeAlias = Literal["starting", "running", "restarting", "waiting", "stop
 RESTARTS, BUDGET_S = 5, 60.0
 """So many restarts within so many seconds; then the engine stays down until the oldest of them has aged out."""
 
-_SILENT_S = 10.0
+_SILENT_S = 6.0
 _SILENT_FRAMES = 5
 """So many times the time of its slow frames an engine may be silent, where that is longer."""
 _SILENT_WHILE_LOADING_S = 600.0
@@ -41,6 +41,8 @@ _LINES = {
 }
 _STOP_S = 1.0
 _TICK_S = 0.1
+_ASLEEP_S = 1.0
+"""So long between two looks, and it was this process that stood still: that the engine was silent says nothing."""
 
 
 class EngineProcess:
@@ -213,9 +215,13 @@ class EngineProcess:
         return replace(spec, settings=settings, patient=patient)
 
     def _watch(self, pipe: Connection, child: multiprocessing.context.SpawnProcess) -> EngineFailure:
-        heard_at = time.monotonic()
+        heard_at = looked_at = time.monotonic()
         patience_s, slowest_ms = _SILENT_WHILE_LOADING_S, 0.0
         while True:
+            asleep_s = time.monotonic() - looked_at
+            looked_at += asleep_s
+            if asleep_s > _ASLEEP_S:
+                heard_at += asleep_s
             if self._stop.is_set():
                 child.join(_STOP_S)
                 return EngineFailure("Stopped", "the engine was told to end", 0)
