@@ -280,6 +280,20 @@ def live(
 
 
 @bench.command()
+def faults(
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="A fault or a group of them; repeatable. None: all, in about five minutes."),
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Break the real service in every known way, and search all that it shows for a raw picture."""
+    from streamv2v_obs.bench import faults as breaking
+
+    say(str(breaking.measure(_out(out), only or (), say)))
+
+
+@bench.command()
 def jitter(
     seconds: Seconds = 60, warm_up: Before = 10, source: Source = "pattern", overrides: Set = None, out: Out = None
 ) -> None:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -61,7 +61,7 @@ class Viewer:
             response.raise_for_status()
             for chunk in response.iter_raw():
                 buffer += chunk
-                while (jpeg := _whole_picture(buffer)) is not None:
+                while (jpeg := whole_picture(buffer)) is not None:
                     buffer = buffer[jpeg.stop :]
                     picture = jpeg.data
                     if picture == before:
@@ -79,7 +79,7 @@ class _Part:
     stop: int
 
 
-def _whole_picture(buffer: bytes) -> _Part | None:
+def whole_picture(buffer: bytes) -> _Part | None:
     """The first picture of a multipart stream, if all of it is there."""
     at = buffer.find(_LENGTH)
     end = buffer.find(b"\r\n\r\n", at)
@@ -121,21 +121,25 @@ class Watched:
 
 
 @contextmanager
-def service(folder: Path, overrides: Sequence[str]) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client, float]]:
+def service(
+    folder: Path, overrides: Sequence[str], *, config: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client, float]]:
     """``streamv2v-obs run`` with its own runtime folder and a free port; what it says goes to ``folder``/said.log.
 
     Gives the process, a client with its token, and the instant at which it was started.
     """
     command = [sys.executable, "-m", "streamv2v_obs", "run", "--set", "control.port=0"]
+    command += ["--config", str(config)] if config is not None else []
     for override in overrides:
         command += ["--set", override]
     runtime = folder / "runtime"
     began_at = time.monotonic()
     with (folder / "said.log").open("wb") as said:
-        process = subprocess.Popen(command, env=os.environ | {FOLDER_VARIABLE: str(runtime)}, stdout=said, stderr=said)
+        private = {FOLDER_VARIABLE: str(runtime), **(environment or {})}
+        process = subprocess.Popen(command, env=os.environ | private, stdout=said, stderr=said)
         try:
             found = runtime / "service.json"
-            _until(found.is_file, process, folder)
+            until(found.is_file, process, folder)
             endpoint = Endpoint.model_validate_json(found.read_text(encoding="utf-8"))
             head = {"authorization": f"Bearer {endpoint.token}"}
             with httpx.Client(base_url=endpoint.address, headers=head, trust_env=False, timeout=_END_S) as client:
@@ -151,7 +155,7 @@ def service(folder: Path, overrides: Sequence[str]) -> Iterator[tuple[subprocess
                 process.wait(_END_S)
 
 
-def _until(reached: Callable[[], bool], process: subprocess.Popen[bytes], folder: Path) -> float:
+def until(reached: Callable[[], bool], process: subprocess.Popen[bytes], folder: Path) -> float:
     """Wait for ``reached``; the instant at which it was."""
     patient_until = time.monotonic() + _START_S
     while not reached():
@@ -173,8 +177,8 @@ def watch(overrides: Sequence[str], seconds: int, warm_up_s: float) -> Watched:
         def status() -> Status:
             return dict(client.get("/v1/status").raise_for_status().json())
 
-        slate_at = _until(lambda: status()["publish"]["published"] > 0, process, folder)
-        translated_at = _until(lambda: status()["publish"]["state"] == "TRANSLATED", process, folder)
+        slate_at = until(lambda: status()["publish"]["published"] > 0, process, folder)
+        translated_at = until(lambda: status()["publish"]["state"] == "TRANSLATED", process, folder)
         found = Watched(slate_at - began_at, translated_at - began_at)
         viewer = Viewer(client)
         viewer.start()

@@ -13,7 +13,13 @@ from streamv2v_obs.errors import ConfigError
 
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[1] / "README.md"
+"""The developer's page, which holds the table of faults."""
 _NONE = "No measurement has been committed yet."
+_FAULTS_HEAD = (
+    "| fault | what the outputs showed | slate after | well after | lost | longest gap, intervals | raw / searched |\n"
+    "|---|---|---|---|---|---|---|"
+)
 _HEAD = "| what | measured | with | on |\n|---|---|---|---|"
 
 Result = dict[str, Any]
@@ -136,8 +142,44 @@ def _obs_capture(found: Result) -> list[tuple[str, str]]:
 
 
 def _soak(found: Result) -> list[tuple[str, str]]:
+    if "faults" in found:
+        return _faults(found["reliability"])
     frames = found["memory"]["series"][-1]["frame"]
     return [(f"memory grown over {frames} frames", f"{found['memory']['grown_bytes']} bytes")]
+
+
+def _faults(found: Result) -> list[tuple[str, str]]:
+    rows = [
+        (
+            "kinds of faults; raw pictures, of those searched",
+            f"{found['faults']}; {found['raw']} of {found['searched']}",
+        ),
+        ("longest gap between two published pictures, in intervals", f"{found['gap_intervals']:.1f}"),
+    ]
+    if "engine_recovery_s" in found:
+        rows.append(("a broken engine translates again, at the latest", f"{found['engine_recovery_s']:.1f} s"))
+    if "obs_link_s" in found:
+        rows.append(("OBS killed and back: the link is, too", f"{found['obs_link_s']:.1f} s"))
+    return rows
+
+
+def faults(folder: Path = results.RESULTS) -> str:
+    """A row for each fault of the committed result."""
+    path = folder / "faults.json"
+    if not path.is_file():
+        return _NONE
+    rows = json.loads(path.read_text("utf-8"))["results"]["faults"].values()
+    return "\n".join([_FAULTS_HEAD, *(_fault(row) for row in rows)])
+
+
+def _fault(row: Result) -> str:
+    def seconds(name: str) -> str:
+        return "-" if row[name] is None else f"{row[name]:.1f} s"
+
+    gap = f"{row['gap_intervals']:.1f}" if row["gap_intervals"] else "-"
+    said = f" **{row['said']}**" if row["said"] else ""
+    cells = (row["fault"], row["showed"], seconds("slate_s"), seconds("recovered_s"), row["lost"] + said, gap)
+    return f"| {' | '.join(cells)} | {row['raw']} / {row['searched']} |"
 
 
 def _prompt_switch(found: Result) -> list[tuple[str, str]]:
@@ -231,7 +273,11 @@ def _configuration(config: Result) -> str:
 
 
 def write() -> None:
-    """Write the committed results' figures into README.md. Raises ConfigError where there is no checkout."""
+    """Write the committed results' figures into README.md and the developer's page.
+
+    Raises ConfigError where there is no checkout.
+    """
     if not README.is_file():
         raise ConfigError(f"{README} is missing: the figures are written from a checkout of this project")
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), faults()), encoding="utf-8", newline="\n")
     README.write_text(filled(README.read_text(encoding="utf-8"), block()), encoding="utf-8", newline="\n")

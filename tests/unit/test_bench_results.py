@@ -152,7 +152,7 @@ def test_a_stream_is_cut_into_pictures_wherever_its_chunks_end() -> None:
         buffer, found = b"", []
         for at in range(0, len(sent), size):
             buffer += sent[at : at + size]
-            while (part := live._whole_picture(buffer)) is not None:
+            while (part := live.whole_picture(buffer)) is not None:
                 found.append(part.data)
                 buffer = buffer[part.stop :]
         assert found == [b"one", b"\r\n\r\n", b"three"]
@@ -184,6 +184,8 @@ def test_only_what_stands_between_the_markers_changes() -> None:
 def test_readme_says_what_the_committed_results_say() -> None:
     readme = table.README.read_text(encoding="utf-8")
     assert table.filled(readme, table.block()) == readme, "run: streamv2v-obs bench table"
+    page = table.PAGE.read_text(encoding="utf-8")
+    assert table.filled(page, table.faults()) == page, "run: streamv2v-obs bench table"
 
 
 def test_a_mistake_is_one_line() -> None:

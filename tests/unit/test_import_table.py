@@ -68,7 +68,8 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     ),
     "bench": (
         LEAVES | {"translator", "engine", "capture", "demo", "eval", "control.endpoint", "obs.client"},
-        {"numpy", "torch", "diffusers", "transformers", "rich", "psutil", "typer", "cv2", "httpx", "yaml", "pydantic"},
+        {"numpy", "torch", "diffusers", "transformers", "rich", "psutil", "typer", "cv2", "httpx", "yaml", "pydantic"}
+        | {"av"},
     ),
     "eval": (
         LEAVES | {"translator", "capture.video", "demo", "bench.results"},

@@ -1,0 +1,83 @@
+"""Faults as the measurement strikes them, on the real service: the few that every run of the tests can afford.
+
+Timing is the measurement's affair, on a quiet machine; here the promises are held that no load excuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streamv2v_obs.bench import fault_clients, fault_engine
+from streamv2v_obs.bench.fault_stage import Row, Stage, base, stage
+from streamv2v_obs.bench.fault_watch import search_recording
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("show")
+
+
+@pytest.fixture(scope="module")
+def service(folder: Path) -> Iterator[Stage]:
+    with stage(base(folder)) as running:
+        yield running
+
+
+def went_on(row: Row) -> bool:
+    """The outputs published all the while, and nothing raw."""
+    return row.raw == 0 and row.published > 0 and row.searched > 0
+
+
+def test_the_search_finds_what_is_raw_and_bypass_is_said_aloud(service: Stage) -> None:
+    row = fault_engine.control(service)
+    assert row.raw > 5
+    assert "log does not say" not in row.said
+
+
+def test_a_killed_engine(service: Stage) -> None:
+    row = fault_engine.killed(service)
+    assert went_on(row)
+    assert row.slate_s is not None
+    assert row.slate_s <= 3.05, row.showed
+    assert row.recovered_s is not None, row.said
+    assert "not in force" not in row.said
+
+
+def test_an_inference_that_never_returns(service: Stage) -> None:
+    row = fault_engine.hangs(service)
+    assert went_on(row)
+    assert row.slate_s is not None
+    assert row.recovered_s is not None, row.said
+    assert "was silent" in service.said
+
+
+def test_an_engine_without_memory(service: Stage) -> None:
+    row = fault_engine.out_of_memory(service)
+    assert went_on(row)
+    assert row.recovered_s is not None, row.said
+    assert "lower model.width and model.height" in service.said, "said plainly, by the error that is ours"
+
+
+def test_garbage_in_the_settings_file(service: Stage) -> None:
+    row = fault_clients.garbage(service)
+    assert went_on(row)
+    assert row.slate_s is None, row.showed
+    assert "log does not say" not in row.said
+
+
+def test_a_hundred_clients(service: Stage) -> None:
+    row = fault_clients.crowd(service)
+    assert went_on(row)
+    assert row.slate_s is None, row.showed
+    assert "neither pictures nor a refusal" not in row.said
+
+
+def test_what_was_recorded_of_all_this(service: Stage, folder: Path) -> None:
+    seen = search_recording(folder / "show.mp4")
+    raw = [one.at for one in seen if one.raw]
+    assert len(seen) > 300
+    assert raw, "BYPASS was on for a while"
+    assert max(raw) - min(raw) < 5, "and never again"
