@@ -139,6 +139,7 @@ class Stage:
         *,
         lost: str | Callable[[], str],
         recovered: Callable[[], float | None] | None = None,
+        since: Callable[[], float] | None = None,
         slate_within_s: float | None = None,
         recovered_within_s: float | None = None,
         raw_allowed: bool = False,
@@ -147,7 +148,8 @@ class Stage:
         """Break it, wait until ``well``, look on for a moment, and note what was seen.
 
         ``recovered`` tells the instant at which it was well; without it, it is that of the next translated picture
-        after something else was shown. ``and_also`` says what else is wrong, if anything is.
+        after something else was shown. It counts from the blow, or from ``since``, the instant at which what was
+        broken from outside was whole again. ``and_also`` says what else is wrong, if anything is.
         """
         began_at = time.monotonic()
         blow()
@@ -158,7 +160,8 @@ class Stage:
         slate_at = seen.entered_at("SLATE", began_at)
         left_at = next((entered.at for entered in seen.states[1:] if entered.state != "TRANSLATED"), None)
         back_at = recovered() if recovered else None if left_at is None else seen.entered_at("TRANSLATED", left_at)
-        slate_s, recovered_s = (None if at is None else round(at - began_at, 2) for at in (slate_at, back_at))
+        slate_s = None if slate_at is None else round(slate_at - began_at, 2)
+        recovered_s = None if back_at is None else round(back_at - (since() if since and came else began_at), 2)
         gap_intervals = round(seen.gap_ms / 1000 / self.interval_s, 2)
         wrong = [
             *([] if came else [f"not well again within {PATIENCE_S:g} s"]),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from streamv2v_obs.bench import fault_clients, fault_engine, results
+from streamv2v_obs.bench import fault_clients, fault_engine, fault_life, fault_obs, fault_source, results
 from streamv2v_obs.bench.fault_stage import Row, Stage, base, stage
 from streamv2v_obs.bench.fault_watch import search_recording
 from streamv2v_obs.config import load_settings
@@ -82,8 +83,24 @@ def _of_recording(path: Path, bypassed: bool, dropped: int) -> Row:
     )
 
 
-GROUPS: dict[str, tuple[Sequence[str], Callable[[Sequence[str], Say], Iterator[tuple[str, Row]]]]] = {
+def _each_alone(names: Sequence[str], say: Say) -> Iterator[tuple[str, Row]]:
+    """Faults that need a service of their own; what cannot be struck here is said and left out."""
+    for name in names:
+        try:
+            row = (fault_source.CASES | fault_life.CASES)[name]()
+        except (OSError, ImportError, subprocess.CalledProcessError) as error:
+            say(f"NOT MEASURED, {name}: {error}")
+            continue
+        say(str(row))
+        yield name, row
+
+
+Run = Callable[[Sequence[str], Say], Iterator[tuple[str, Row]]]
+GROUPS: dict[str, tuple[Sequence[str], Run]] = {
     "service": (tuple(_ON_ONE_SERVICE), _one_service),
+    "source": (tuple(fault_source.CASES), _each_alone),
+    "life": (tuple(fault_life.CASES), _each_alone),
+    "obs": (tuple(fault_obs.CASES), fault_obs.rows),
 }
 
 

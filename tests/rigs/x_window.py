@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from Xlib import X
 from Xlib.display import Display
 from Xlib.error import ConnectionClosedError
@@ -61,6 +63,24 @@ class XWindow:
         """All of it in another colour, at once."""
         self._window.change_attributes(background_pixel=_pixel(colour))
         self._window.clear_area(0, 0, 0, 0)
+        self._display.sync()
+
+    def show_picture(self, pixels: npt.NDArray[np.uint8]) -> None:
+        """uint8 [H, W, 3] RGB as its background, from the upper left."""
+        height, width, _ = pixels.shape
+        pixmap, context = self._window.create_pixmap(width, height, 24), self._window.create_gc()
+        bgrx = np.dstack([pixels[..., ::-1], np.zeros((height, width), np.uint8)])
+        rows = max(1, 200_000 // (4 * width))  # a request has a largest size
+        for top in range(0, height, rows):
+            part = bgrx[top : top + rows]
+            pixmap.put_image(context, 0, top, width, len(part), X.ZPixmap, 24, 0, part.tobytes())
+        self._window.change_attributes(background_pixmap=pixmap)
+        self._window.clear_area(0, 0, 0, 0)
+        self._display.sync()
+
+    def destroy(self) -> None:
+        """Close it as a user does."""
+        self._window.destroy()
         self._display.sync()
 
     def close(self) -> None:
