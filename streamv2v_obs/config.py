@@ -16,6 +16,9 @@ from streamv2v_obs.settings import Settings
 
 Tree = dict[str, Any]
 
+_MOST_VALUES = 100_000
+"""More than that stand in no settings file."""
+
 
 class _Loader(yaml.SafeLoader):
     """SafeLoader that takes a key given twice for the mistake it is."""
@@ -40,6 +43,23 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, Hashable) or key in seen:
                 raise yaml.MarkedYAMLError(problem=f"key {key!r} is given twice", problem_mark=key_node.start_mark)
             seen.add(key)
+
+
+def _refuse_endless(node: yaml.Node | None, sizes: dict[int, int]) -> int:
+    """How many values ``node`` stands for with its aliases written out.
+
+    Ten lines of aliases of aliases stand for more than any memory holds, and one of itself has no end. Raises
+    MarkedYAMLError.
+    """
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in sizes:
+        sizes[id(node)] = _MOST_VALUES  # until it is known: who finds itself inside has too many
+        inside = [part for entry in node.value for part in (entry if isinstance(entry, tuple) else (entry,))]
+        sizes[id(node)] = 1 + sum(_refuse_endless(part, sizes) for part in inside)
+    if sizes[id(node)] >= _MOST_VALUES:
+        raise yaml.MarkedYAMLError(problem=f"holds {_MOST_VALUES} values or more", problem_mark=node.start_mark)
+    return sizes[id(node)]
 
 
 def default_path() -> Path:
@@ -95,6 +115,7 @@ def _read(path: Path) -> tuple[Tree, yaml.Node | None]:
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
+        _refuse_endless(node, {})
         tree = loader.construct_document(node) if node is not None else None
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""

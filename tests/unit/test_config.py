@@ -16,6 +16,12 @@ from streamv2v_obs.settings import AutoCapture, Settings, VideoCapture, lcm_indi
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
+# Ten names of ten of the one before.
+LAUGHS = "\n".join(
+    ["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join(10 * [f'*a{n - 1}'])}]" for n in range(1, 10)), "translator: *a9\n"]
+)
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
@@ -60,6 +66,9 @@ CONFIGS = Path(__file__).parents[2] / "configs"
         ("control: {host: example.org, lan: true}\n", ("control.host", "localhost or an address in digits")),
         ("translator: {prompt: 2024-99-99}\n", ("not valid YAML", "month")),
         ("[" * 3000, ("not valid YAML", "recursion")),
+        # Found by tests.fuzz: without end where somebody walks or prints all of it.
+        (LAUGHS, ("not valid YAML", "100000 values or more")),
+        ("translator: &a {prompt: *a}\n", ("not valid YAML", "100000 values or more")),
         ("obs: {required: true}\n", ("obs.required is true, so obs.enabled has to be true",)),
     ],
 )
