@@ -175,7 +175,8 @@ class _Connection:
             raise ObsUnreachable(f"what listens at {self._address} is not OBS; check obs.port") from error
         if isinstance(error, (OBSSDKError, WebSocketException, OSError)):
             raise ObsUnreachable(f"the connection to {at} failed: {error}") from error
-        if isinstance(error, (ValueError, KeyError, TypeError, AttributeError)):
+        # RecursionError: JSON that is nested a thousand deep.
+        if isinstance(error, (ValueError, KeyError, TypeError, AttributeError, RecursionError)):
             raise ObsUnreachable(f"{at} answered something that is not its protocol: {error!r}") from error
         raise error
 
@@ -328,7 +329,7 @@ class Events:
         try:
             message = json.loads(text)
             return dict(message["d"]) if message["op"] == _EVENT else None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             log.warning("OBS sent a message that is not its protocol, ignored: %r", error)
             return None
 

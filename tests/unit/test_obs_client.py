@@ -115,7 +115,17 @@ def test_a_no_is_told_with_code_and_comment_and_the_connection_goes_on() -> None
 
 @pytest.mark.parametrize(
     "nonsense",
-    ["", "not JSON", "[]", "{}", '{"op": 7}', '{"op": 7, "d": {}}', '{"op": 5, "d": {"requestId": "1"}}', "null"],
+    [
+        "",
+        "not JSON",
+        "[]",
+        "{}",
+        '{"op": 7}',
+        '{"op": 7, "d": {}}',
+        '{"op": 5, "d": {"requestId": "1"}}',
+        "null",
+        "[" * 3000,
+    ],
 )
 def test_nonsense_is_unreachable_and_not_an_exception_of_ours_or_theirs(nonsense: str) -> None:
     with requests_to(answering(lambda asked: nonsense)) as requests, pytest.raises(ObsUnreachable, match="protocol"):
@@ -215,16 +225,16 @@ def test_events_come_whole_and_nonsense_between_them_is_logged_and_passed_over(
 
     def script(ws: ServerConnection) -> None:
         welcome(ws)
-        for message in ("not JSON", "[]", '{"op": 5}', '{"op": 2, "d": {}}', b"\xff\xfe"):
+        for message in ("not JSON", "[]", '{"op": 5}', '{"op": 2, "d": {}}', b"\xff\xfe", "[" * 3000):
             ws.send(message)
         ws.send(json.dumps({"op": 5, "d": told}))
         done.wait(5)
 
     with scripted(script) as settings:
         events = open_events(settings)
-        seen = [events.read(1.0) for _ in range(6)]
-        assert seen == [None, None, None, None, None, told]
-        assert [record.levelno for record in caplog.records] == [logging.WARNING] * 4
+        seen = [events.read(1.0) for _ in range(7)]
+        assert seen == [None, None, None, None, None, None, told]
+        assert [record.levelno for record in caplog.records] == [logging.WARNING] * 5
         assert events.read(0.01) is None
         done.set()
         with pytest.raises(ObsUnreachable):
