@@ -52,7 +52,7 @@ def read_description(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelLoadError(f"{path} is missing; the folder is no complete diffusers model") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ModelLoadError(f"{path}: is no readable JSON ({error}); download it again") from error
     if not isinstance(found, dict):
         raise ModelLoadError(f"{path}: should hold a JSON object, not {type(found).__name__}; download it again")
