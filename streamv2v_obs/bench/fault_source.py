@@ -44,7 +44,7 @@ def video_ends() -> Row:
                 lambda: opened.state == "SLATE",
                 lost="nothing; the slate stays",
                 recovered=lambda: None,
-                and_also=lambda: "" if "end" in str((opened.status["engine"] or {}).get("source")) else "not told",
+                and_also=lambda: "" if "is over" in str((opened.status["engine"] or {}).get("source")) else "not told",
             )
 
 
