@@ -37,7 +37,7 @@ def score(pixels: Pixels) -> float:
     turned does not.
     """
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    found, mark = _detail(cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)), _detail_of_mark()
+    found, mark = _detail(_sized(grey)), _detail_of_mark()
     norm = float(np.sqrt((found * found).mean() + _NOISE**2) * np.sqrt((mark * mark).mean()))
     return float((found * mark).mean()) / norm
 
@@ -62,7 +62,11 @@ def _layers(width: int, height: int) -> tuple[Pixels, Pixels]:
 
 @lru_cache(maxsize=1)
 def _detail_of_mark() -> Grey:
-    return _detail(DEPTH * cv2.resize(_signs(), (_SIDE, _SIDE), interpolation=cv2.INTER_NEAREST))
+    return _detail(_sized(DEPTH * _signs()))
+
+
+def _sized(grey: Grey) -> Grey:
+    return np.asarray(cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def _detail(grey: Grey) -> Grey:
