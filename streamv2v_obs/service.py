@@ -17,6 +17,7 @@ from streamv2v_obs.errors import ObsRefused, ObsUnreachable, StreamV2VError
 from streamv2v_obs.in_force import InForce
 from streamv2v_obs.obs.listener import ObsListener
 from streamv2v_obs.obs.policy import State
+from streamv2v_obs.obs.viewers import Viewers
 from streamv2v_obs.presets import Presets
 from streamv2v_obs.publish.browser import BrowserSink
 from streamv2v_obs.publish.outputs import open_sinks
@@ -74,6 +75,7 @@ class Service:
         self._publisher = Publisher(settings.publish, self._output, outputs)
         spec = EngineSpec(settings, self._output.name, self._view.name, self._output.capacity)
         self._engine = EngineProcess(spec, self._give_up, self._publisher.say, self._returned)
+        self.viewers = Viewers(settings.obs.viewers, self.apply, self._prompt)
         self._obs = ObsListener(settings, self) if settings.obs.enabled else None
         self._obs_reached = False
         self._viewing = threading.Thread(target=self._show_input, name="input-view", daemon=True)
@@ -94,6 +96,7 @@ class Service:
         self._control.start()
         self._viewing.start()
         self._engine.start()
+        self.viewers.start()
         if self._obs is not None:
             self._obs.start()
         self.setup.start()
@@ -102,6 +105,7 @@ class Service:
         """Ask everything to end."""
         self._stopping.set()
         self.setup.stop()
+        self.viewers.stop()
         if self._obs is not None:
             self._obs.stop()
         self._engine.stop()
@@ -116,6 +120,7 @@ class Service:
             return max(0.05, until - time.monotonic())
 
         self.setup.join(left_s())
+        self.viewers.join(left_s())
         if self._obs is not None:
             self._obs.join(left_s())
         self._engine.join(left_s())
@@ -174,6 +179,10 @@ class Service:
         """Encode ``prompt`` ahead of the change that may bring it."""
         self._engine.post(Prepare(prompt))
 
+    def viewer_asks(self, text: str, name: str) -> None:
+        """A prompt that a viewer asks for. Raises ConfigError with what is wrong with it."""
+        self.viewers.ask(text, name)
+
     def watch_input(self, on: bool) -> None:
         """Fill ``input_view`` with what is captured, or stop doing so."""
         if on:
@@ -223,6 +232,7 @@ class Service:
         if found.change is not None:
             self.apply(found.change)
         self._engine.use(settings, renew=bool(found.engine))
+        self.viewers.use(settings.obs.viewers)
         if found.differs("obs", "presets"):
             self._follow_obs_anew(settings)
 
@@ -243,6 +253,10 @@ class Service:
         self._obs = ObsListener(settings, self, before)
         if not self._stopping.is_set():
             self._obs.start()
+
+    def _prompt(self) -> str | None:
+        engine = self._engine.status
+        return engine.prompt if engine is not None and engine.translated else None
 
     def _returned(self, failure: EngineFailure, settings: Settings) -> None:
         """The engine cannot begin with the settings taken up last, and goes on with these."""

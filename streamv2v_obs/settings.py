@@ -328,6 +328,24 @@ class AudioSync(Section):
     )
 
 
+class ViewerSettings(Section):
+    """Prompts that viewers may ask for, through a custom event of a chat bot or the text source."""
+
+    length: int = Field(120, ge=1, le=1000, description="characters of a prompt, at most")
+    blocked: tuple[Text, ...] = Field(
+        (), description="no prompt may hold these, whatever their case, accents, gaps and digits for letters"
+    )
+    cooldown_s: Annotated[float, Field(ge=0, le=3600)] = Field(
+        15, description="from one prompt to the next, and from one wish of a viewer to his next"
+    )
+    queue: int = Field(10, ge=1, le=100, description="prompts that may wait")
+    revert_s: Annotated[float, Field(ge=1, le=86_400)] | None = Field(
+        60, description="then the prompt before comes back; null: never"
+    )
+    approve: bool = Field(True, description="the streamer approves each one, in the panel or by POST /v1/viewers")
+    text: bool = Field(False, description="what the text source prompt_text says comes from viewers, too")
+
+
 class ObsSettings(Section):
     """The link to OBS."""
 
@@ -341,6 +359,7 @@ class ObsSettings(Section):
     default: Rule | None = Field(None, description="the rule of all scenes without one")
     prompt_text: Text | None = Field(None, description="a text source in OBS; what it says is the prompt")
     custom_events: bool = Field(True, description='other clients of OBS may steer by {"streamv2v": {..}}')
+    viewers: ViewerSettings | None = Field(None, description="prompts of viewers; none: they may not ask")
     bypass_by_event: bool = Field(False, description="they may switch bypass on, too; off they always may")
     preset_items: bool = Field(False, description="an item named like a preset, switched on in the program scene")
     preset_filters: bool = Field(False, description="a filter named like a preset, switched on")
@@ -355,6 +374,8 @@ class ObsSettings(Section):
                 f"prompt_text and status_text are both {self.prompt_text!r}: the status would be the prompt; "
                 "allowed: two text sources"
             )
+        if self.viewers is not None and self.viewers.text and self.prompt_text is None:
+            raise ValueError("viewers.text is true, so prompt_text has to name the text source")
         return self
 
     @property

@@ -26,6 +26,8 @@ from streamv2v_obs.control.pages import pages
 from streamv2v_obs.control.pictures import Pictures, Viewers
 from streamv2v_obs.control.preset_routes import preset_operations
 from streamv2v_obs.control.setup_routes import Setup, setup_operations
+from streamv2v_obs.control.viewer_routes import Viewers as ViewerQueue
+from streamv2v_obs.control.viewer_routes import viewer_operations
 from streamv2v_obs.control.views import Views
 from streamv2v_obs.errors import ConfigError, StreamV2VError
 from streamv2v_obs.presets import Presets
@@ -50,6 +52,8 @@ class ServiceLike(Protocol):
     def browser(self) -> Pictures: ...
     @property
     def input_view(self) -> Pictures | None: ...
+    @property
+    def viewers(self) -> ViewerQueue: ...
     def status(self) -> ServiceStatus: ...
     def apply(self, change: Change) -> None: ...
     def set_bypass(self, on: bool) -> None: ...
@@ -88,6 +92,7 @@ class Api:
             Operation("POST", "/v1/stop", self.stop, body=EmptyBody, success=202),
             *preset_operations(self._service),
             *setup_operations(self._service.setup),
+            *viewer_operations(self._service.viewers),
         ]
 
     def routes(self) -> list[BaseRoute]:

@@ -17,6 +17,7 @@ _PAGES = {
     "/plots.js": ("plots.js", "text/javascript"),
     "/rules.js": ("rules.js", "text/javascript"),
     "/talk.js": ("talk.js", "text/javascript"),
+    "/viewers.js": ("viewers.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
     "/view": ("view.html", "text/html"),
     "/view.css": ("view.css", "text/css"),

@@ -12,7 +12,7 @@ from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.obs.client import ObsVersion, Requests, no_is_an_answer
 from streamv2v_obs.obs.events import CustomEvent, Event, FilterSwitched, ItemSwitched
 from streamv2v_obs.obs.scenes import SceneFollower
-from streamv2v_obs.obs.wishes import ANSWER_KEY, KEY, PresetCall, Steered, do, wishes_of
+from streamv2v_obs.obs.wishes import ANSWER_KEY, KEY, PresetCall, Steered, ViewerAsks, do, wishes_of
 from streamv2v_obs.presets import fill_in
 from streamv2v_obs.settings import Settings
 
@@ -79,15 +79,18 @@ class Hearing:
         try:
             scene = self.scenes.state.scene
             wishes = wishes_of(data, self._settings, self._steered.presets, scene, self._stored_scenes)
+            for wish in wishes:
+                if not isinstance(wish, ViewerAsks):  # those say themselves what they took in
+                    log.info("OBS: custom event: %s", wish)
+                do(wish, self._steered)
         except ConfigError as error:
             self._complain("custom event", str(error))
             asked = json.dumps(data[KEY])
-            echo = {"asked": data[KEY]} if len(asked) <= _ECHO_LIMIT else {}
+            # What a viewer wrote is not sent on to anybody: what is wrong with it may be that it is read.
+            of_viewer = isinstance(data[KEY], Mapping) and "viewer" in data[KEY]
+            echo = {"asked": data[KEY]} if len(asked) <= _ECHO_LIMIT and not of_viewer else {}
             requests.broadcast({ANSWER_KEY: {"error": str(error), **echo}})
             return
-        for wish in wishes:
-            log.info("OBS: custom event: %s", wish)
-            do(wish, self._steered)
         if wishes:
             self._complain("custom event", "")
 

@@ -6,12 +6,13 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Literal, TypeAlias, TypeVar
 
 from streamv2v_obs.commands import Change
-from streamv2v_obs.errors import ObsError, ObsRefused, ObsUnreachable
+from streamv2v_obs.errors import ConfigError, ObsError, ObsRefused, ObsUnreachable
 from streamv2v_obs.obs.chores import Chore, do_due
 from streamv2v_obs.obs.client import Events, Requests, no_is_an_answer, open_events, open_requests
 from streamv2v_obs.obs.events import Connected, Disconnected, Event, ExitStarted, VirtualCameraSwitched, parse
@@ -214,10 +215,25 @@ class ObsListener:
             log.log(_LEVELS[state], "OBS: %s%s", state, f": {detail}" if detail else "")
 
 
+def _user_of(settings: Settings, steered: Steered) -> Callable[[str], None]:
+    """What is done with the text of the text source."""
+    viewers = settings.obs.viewers
+    if viewers is None or not viewers.text:
+        return lambda text: steered.apply(Change(prompt=text))
+
+    def ask(text: str) -> None:
+        try:
+            steered.viewer_asks(text, "")
+        except ConfigError as error:
+            raise ObsError(str(error)) from error
+
+    return ask
+
+
 def _chores(settings: Settings, steered: Steered) -> tuple[Chore, ...]:
     chores: list[Chore] = []
     if settings.obs.prompt_text is not None:
-        chores.append(PromptText(settings.obs.prompt_text, lambda text: steered.apply(Change(prompt=text))))
+        chores.append(PromptText(settings.obs.prompt_text, _user_of(settings, steered)))
     if settings.obs.status_text is not None:
         chores.append(StatusText(settings.obs.status_text, steered.status))
     if settings.obs.audio_sync is not None:

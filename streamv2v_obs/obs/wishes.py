@@ -31,6 +31,7 @@ class Steered(Protocol):
     def set_panic(self, on: bool) -> None: ...
     def set_slate(self, on: bool) -> None: ...
     def prepare(self, prompt: str) -> None: ...
+    def viewer_asks(self, text: str, name: str) -> None: ...  # raises ConfigError
     def stop(self) -> None: ...
 
 
@@ -48,7 +49,24 @@ class PresetCall:
     which: str | int
 
 
-Wish: TypeAlias = Change | Bypass | Panic | PresetCall
+@dataclass(frozen=True)
+class ViewerAsks:
+    """A prompt that is not the streamer's own."""
+
+    text: str
+    name: str
+
+
+Wish: TypeAlias = Change | Bypass | Panic | PresetCall | ViewerAsks
+
+
+class _Viewer(BaseModel):
+    """A viewer's prompt, and who he is to the chat."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    prompt: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
+    name: Annotated[str, Field(max_length=200)] = ""
 
 
 class _Asked(BaseModel):
@@ -65,6 +83,7 @@ class _Asked(BaseModel):
     blend_s: BlendTime | None = None
     bypass: bool | None = None
     panic: bool | None = None
+    viewer: _Viewer | None = None
 
 
 def wishes_of(
@@ -82,6 +101,11 @@ def wishes_of(
     if KEY not in data or ANSWER_KEY in data:
         return ()
     asked = _read(data[KEY])
+    if asked.viewer is not None:
+        # Beside nothing else: a chat bot that hands on what viewers write must not hand on orders as well.
+        if others := asked.model_dump(exclude={"viewer"}, exclude_none=True):
+            raise ConfigError(f"viewer: stands alone, not with {', '.join(others)}")
+        return (ViewerAsks(asked.viewer.prompt, asked.viewer.name),)
     changed = asked.model_dump(include={"prompt", "strength", "seed", "style", "bank", "blend_s"}, exclude_none=True)
     if asked.preset is not None and changed:
         raise ConfigError(f"preset: goes with bypass and panic only, not with {', '.join(changed)}")
@@ -143,5 +167,7 @@ def do(wish: Wish | Prepare | Slate, steered: Steered) -> None:
             steered.set_bypass(on)
         case Panic(on):
             steered.set_panic(on)
+        case ViewerAsks(text, name):
+            steered.viewer_asks(text, name)
         case PresetCall(which):
             steered.apply(steered.presets.called(which))

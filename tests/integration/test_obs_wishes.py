@@ -176,3 +176,17 @@ def test_a_text_typed_letter_by_letter_is_one_prompt(obs: RealObs) -> None:
             assert heard.listener.status().connects == 1
         finally:
             obs.requests.call("RemoveInput", {"inputName": "Words"})
+
+
+def test_what_a_viewer_asks_for_is_handed_on_and_a_refusal_does_not_repeat_it(obs: RealObs) -> None:
+    with listening(obs.settings(SceneRule(scene="A", prompt="a")), PRESETS) as heard:
+        heard.until_connected()
+        with closing(open_events(obs.settings())) as others:
+            send(obs, {"viewer": {"prompt": "a lake", "name": "anna"}})
+            heard.until(lambda: heard.asked == [("a lake", "anna")])
+            heard.refuse_viewers = "a viewer's prompt holds a word that is blocked"
+            send(obs, {"viewer": {"prompt": "something nasty", "name": "anna"}})
+            assert read_refusal(others) == {"error": "a viewer's prompt holds a word that is blocked"}
+            send(obs, {"viewer": {"prompt": "x"}, "bypass": True})
+            assert "stands alone" in read_refusal(others)["error"]
+        assert heard.bypasses == []

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from streamv2v_obs.commands import Change
+from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.obs.listener import ObsListener
 from streamv2v_obs.presets import Presets
 from streamv2v_obs.settings import ObsSettings, Preset, Settings
@@ -24,6 +25,8 @@ class Heard:
         self.panics: list[bool] = []
         self.slates: list[bool] = []
         self.prepared: list[str] = []
+        self.asked: list[tuple[str, str]] = []
+        self.refuse_viewers = ""
         self.presets = Presets(presets)
         self.engine = EngineStatus()
         self.publish = PublishStatus()
@@ -54,6 +57,11 @@ class Heard:
 
     def prepare(self, prompt: str) -> None:
         self.prepared.append(prompt)
+
+    def viewer_asks(self, text: str, name: str) -> None:
+        if self.refuse_viewers:
+            raise ConfigError(self.refuse_viewers)
+        self.asked.append((text, name))
 
     def until(self, reached: Callable[[], bool], within_s: float = 5.0) -> None:
         until = time.monotonic() + within_s
