@@ -55,6 +55,7 @@ class Service:
         self._stopping = threading.Event()
         self.browser = BrowserSink(settings.publish.browser.quality)
         self.input_view: BrowserSink | None = BrowserSink(settings.publish.browser.quality, "view of the input")
+        self.viewers = Viewers(settings.obs.viewers, self.apply, self._prompt)
         self._watch_input = threading.Event()
         self._bypassing = threading.Lock()
         self._output = FrameSlot.create(LARGEST_PICTURE)
@@ -75,7 +76,6 @@ class Service:
         self._publisher = Publisher(settings.publish, self._output, outputs)
         spec = EngineSpec(settings, self._output.name, self._view.name, self._output.capacity)
         self._engine = EngineProcess(spec, self._give_up, self._publisher.say, self._returned)
-        self.viewers = Viewers(settings.obs.viewers, self.apply, self._prompt)
         self._obs = ObsListener(settings, self) if settings.obs.enabled else None
         self._obs_reached = False
         self._viewing = threading.Thread(target=self._show_input, name="input-view", daemon=True)
