@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from streamv2v_obs.commands import Change
 from streamv2v_obs.control.server import ControlServer
 from streamv2v_obs.presets import Presets
-from streamv2v_obs.settings import ControlSettings, SceneRule
+from streamv2v_obs.settings import ControlSettings, SceneRule, ViewerSettings
 from tests.conftest import Require
 from tests.rigs.chromium import PROGRAM, Page, chromium
 from tests.rigs.fake_service import FakeService
@@ -278,3 +278,21 @@ def test_the_page_for_obs_needs_its_key_and_nothing_else(browser: Page, server: 
     box = "(r => [r.x, r.y, r.width, r.height])(document.getElementById('picture').getBoundingClientRect())"
     assert browser.ask(box) == [0, 0, 640, 360]
     assert browser.complaints == []
+
+
+def test_the_streamer_decides_on_prompts_of_viewers(panel: Page, service: FakeService) -> None:
+    assert panel.ask("document.getElementById('viewers').hidden") is True, "viewers may not ask"
+    service.viewers.use(ViewerSettings())
+    service.viewers.ask("a <b>lake</b>", "anna")
+    service.viewers.ask("a sea", "bert")
+    panel.until("document.querySelectorAll('#viewers-list li').length == 2")
+    assert panel.ask("document.querySelector('#viewers-list li span').textContent") == "anna: a <b>lake</b>"
+    panel.ask("document.querySelector('#viewers-list li button[aria-label^=Reject]').click()")
+    panel.until("document.querySelectorAll('#viewers-list li').length == 1")
+    panel.ask("document.querySelector('#viewers-list li button[aria-label^=Approve]').click()")
+    panel.until("document.querySelectorAll('#viewers-list li button').length == 0")
+    told = service.viewers.told()
+    assert told["waiting"] == []
+    assert "a sea" in str(told["approved"])
+    panel.ask("document.getElementById('viewers-clear').click()")
+    panel.until("document.querySelectorAll('#viewers-list li').length == 0")
