@@ -185,9 +185,18 @@ def soak(
     frames: Frames = 10_000,
     samples: Annotated[int, typer.Option(min=3, help="Looks at the memory.")] = 50,
     warm_up: WarmUp = 100,
+    minutes: Annotated[
+        float | None, typer.Option(min=1, help="The whole service instead, for so long, broken again and again.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="With --minutes: of what changes and breaks, and when.")] = 1,
     out: Out = None,
 ) -> None:
-    """Memory over a long run."""
+    """Memory over a long run: of the translator alone, or with --minutes of the service under faults."""
+    if minutes is not None:
+        from streamv2v_obs.bench import soak_service
+
+        say(str(soak_service.measure(minutes, seed, _out(out), say)))
+        return
     from streamv2v_obs.bench import behaviour
 
     say(str(behaviour.soak(_subject(model, steps, size, overrides), frames, samples, warm_up, _out(out), say)))

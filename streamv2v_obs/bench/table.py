@@ -144,8 +144,20 @@ def _obs_capture(found: Result) -> list[tuple[str, str]]:
 def _soak(found: Result) -> list[tuple[str, str]]:
     if "faults" in found:
         return _faults(found["reliability"])
+    if "soak" in found:
+        return _soaked(found["soak"])
     frames = found["memory"]["series"][-1]["frame"]
     return [(f"memory grown over {frames} frames", f"{found['memory']['grown_bytes']} bytes")]
+
+
+def _soaked(found: Result) -> list[tuple[str, str]]:
+    grown = found["rss_grown_mib"]
+    what = f"{found['minutes']:g} minutes with {found['faults']} faults"
+    return [
+        (f"{what}: memory grown, service, engine", f"{grown['service']:.1f} MiB, {grown['engine']:.1f} MiB"),
+        (f"{what}: age of the picture (95 %), last part over first", f"{found['latency_drift']:.2f}"),
+        (f"{what}: published a second, slowest hundredth", f"{found['fps_p1']:.1f} fps"),
+    ]
 
 
 def _faults(found: Result) -> list[tuple[str, str]]:
