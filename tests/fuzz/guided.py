@@ -18,7 +18,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for number, seed in enumerate(target.seeds()):
             (Path(folder) / str(number)).write_bytes(seed)
-        limits = [f"-runs={inputs}", f"-timeout={int(target.longest_s) + 20}", "-max_len=65536", "-rss_limit_mb=4096"]
+        # Watched code is slower by far; what went wrong is kept in the system's temporary folder.
+        limits = [f"-runs={inputs}", f"-timeout={int(20 * target.longest_s) + 60}", "-rss_limit_mb=4096"]
+        limits += ["-max_len=65536", f"-artifact_prefix={tempfile.gettempdir()}/streamv2v-"]
         atheris.Setup(["guided", folder, *limits], target.feed)
         atheris.Fuzz()
 
