@@ -16,6 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
+from Xlib import X
+from Xlib.display import Display as XDisplay
+from Xlib.error import XError
+from Xlib.protocol.event import ClientMessage
 
 from streamv2v_obs.errors import ObsError, ObsUnreachable
 from streamv2v_obs.obs.client import Requests, open_requests
@@ -29,6 +33,7 @@ WIDTH, HEIGHT = 320, 180
 SCENES = {"A": (255, 0, 0), "B": (0, 255, 0), "C": (0, 0, 255)}
 """Name -> the colour, RGB, that fills the scene by a source called ``<name> colour``."""
 START_S = 60.0
+_CLOSE_S = 15.0
 
 
 def obs_obstacle() -> str:
@@ -168,11 +173,24 @@ class RealObs:
         self._end()
 
     def stop(self) -> int | None:
-        """Let it exit in order, as by its menu; its exit code, negative if it had to be killed, None without one."""
+        """Close its window, as a user does; its exit code, negative if it had to be killed, None without one.
+
+        Not by SIGINT: OBS 29 closes the window inside its handler, which waits for ever if the signal came while
+        its thread wrote to the X server, as it does after each switch of the scene; or it crashes.
+        """
         if self._process is None:
             return None
         self._forget_requests()
-        self._signal(signal.SIGINT)
+        display: Any = XDisplay(self.display.name)
+        try:
+            until = time.monotonic() + _CLOSE_S
+            while self._process.poll() is None and time.monotonic() < until:
+                # Again after a while: OBS answers requests before it shows itself, and forgets an early close.
+                _close_main_window(display)
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(1)
+        finally:
+            display.close()
         return self._end()
 
     def restart(self) -> None:
@@ -241,6 +259,18 @@ class RealObs:
             collection = {"name": "Test", "modules": {"scripts-tool": scripts}, **scenes}
             (root / "basic" / "scenes" / "Test.json").write_text(json.dumps(collection))
         os.chmod(self._folder, 0o700)  # noqa: PTH101  Qt refuses a runtime folder that others can read
+
+
+def _close_main_window(display: Any) -> None:
+    """Ask it to close, as a window manager does, if it is there."""
+    title, protocols = display.intern_atom("_NET_WM_NAME"), display.intern_atom("WM_PROTOCOLS")
+    delete = (32, [display.intern_atom("WM_DELETE_WINDOW"), X.CurrentTime, 0, 0, 0])
+    for window in display.screen().root.query_tree().children:
+        with suppress(XError):  # closed between two questions
+            held = window.get_full_property(title, X.AnyPropertyType)
+            if held is not None and b"Profile: Test" in bytes(held.value):
+                window.send_event(ClientMessage(window=window, client_type=protocols, data=delete))
+    display.sync()
 
 
 @contextmanager
