@@ -30,6 +30,7 @@ class Group(str, Enum):
     demo = "demo"
     quality = "quality"
     reliability = "reliability"
+    obs = "obs"
 
 
 def register(app: typer.Typer) -> None:
@@ -379,6 +380,21 @@ def obs_capture(
 
     path = _out(out) / "obs_capture.json"
     measuring.measure(path, seconds=seconds, repeats=repeats, changes=changes, overrides=overrides or (), say=say)
+    say(str(path))
+
+
+@bench.command("obs-switch")
+def obs_switch(
+    switches: Annotated[int, typer.Option(min=2, help="Of each kind: fade, cut, custom event.")] = 20,
+    rounds: Annotated[int, typer.Option(min=2, help="Of leaving a scene and coming back to it.")] = 5,
+    overrides: Set = None,
+    out: Out = None,
+) -> None:
+    """How soon scenes and events of a running OBS are seen; its password from OBS_PASSWORD, or --set obs.password."""
+    from streamv2v_obs.bench import obs_switch as measuring
+
+    path = _out(out) / "obs_switch.json"
+    measuring.measure(path, switches=switches, rounds=rounds, overrides=overrides or (), say=say)
     say(str(path))
 
 

@@ -37,14 +37,17 @@ Status = dict[str, Any]
 class Viewer:
     """Reads ``/v1/stream`` in a thread of its own, as OBS's browser source does; decodes nothing."""
 
-    def __init__(self, client: httpx.Client) -> None:
+    def __init__(self, client: httpx.Client, *, keep: bool = False) -> None:
         self._client = client
+        self._keep = keep
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="viewer", daemon=True)
         self.changed_at: list[float] = []
         """When each picture came that was not, byte for byte, the one before."""
         self.again = 0
         """Pictures that were the one before once more."""
+        self.pictures: list[bytes] = []
+        """If they are to be kept, those that came at ``changed_at``, as JPEG."""
 
     def start(self) -> None:
         """Begin to look."""
@@ -68,6 +71,8 @@ class Viewer:
                         self.again += 1
                     else:
                         self.changed_at.append(time.monotonic())
+                        if self._keep:
+                            self.pictures.append(picture)
                     before = picture
                 if self._stop.is_set():
                     return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 
 from streamv2v_obs.bench import results
+from streamv2v_obs.bench.obs_stage import with_password
 from streamv2v_obs.capture.obs_source import ObsSource
 from streamv2v_obs.config import load_settings
 from streamv2v_obs.errors import ObsError, SourceLost, StreamV2VError
@@ -157,8 +157,7 @@ def measure(
 ) -> Path:
     """Capture 512x512 from the OBS that obs.host, port and password name, in a scene of its own made for it."""
     load_before = results.load_now()
-    password = ["obs.password={env: OBS_PASSWORD}"] if "OBS_PASSWORD" in os.environ else []
-    settings = load_settings(None, [*password, *overrides])
+    settings = load_settings(None, with_password(overrides))
     requests = open_requests(settings.obs)
     try:
         version = requests.version()

@@ -123,7 +123,7 @@ def _ladder(found: Result) -> list[tuple[str, str]]:
 
 def _latency(found: Result) -> list[tuple[str, str]]:
     if "schedules" not in found:
-        return _obs_capture(found)
+        return _obs_switch(found) if "mixed" in found else _obs_capture(found)
     return [
         (
             f"age of a picture when translated, source at 30 fps, schedule {name}, median (99 %)",
@@ -138,6 +138,27 @@ def _obs_capture(found: Result) -> list[tuple[str, str]]:
     return [
         ("a source of OBS captured", f"{found['fps_steady']:.1f} fps with {client['cpu_share']:.2f} of a core"),
         ("a change in OBS to its picture here, median (99 %)", f"{delay['p50']:.0f} ms ({delay['p99']:.0f} ms)"),
+    ]
+
+
+def _obs_switch(found: Result) -> list[tuple[str, str]]:
+    rows = (
+        ("fade_start", "a scene of OBS to its prompt's first picture, 300 ms fade, `when: start`"),
+        ("fade_end", "the same, `when: end`"),
+        ("cut", "the same, a cut"),
+        ("event", "a custom event in OBS to its preset's first picture"),
+    )
+    delays, restore = found["latency_ms"], found["restore"]
+    return [
+        *(
+            (f"{what}, median (95 %)", f"{delays[key]['p50']:.0f} ms ({delays[key]['p95']:.0f} ms)")
+            for key, what in rows
+        ),
+        ("pictures meanwhile that mix two prompts", f"{found['mixed']['mixed']} of {found['mixed']['pictures']}"),
+        (
+            "a scene left and come back to: difference of its picture with `restore`, of that with `reset`",
+            _with_interval(restore["ratio"], restore["ratio_ci95"]),
+        ),
     ]
 
 

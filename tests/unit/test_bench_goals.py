@@ -76,7 +76,7 @@ def test_a_result_of_uncommitted_code_says_so(folder: Path) -> None:
 
 def test_the_goals_file_is_right_and_complete() -> None:
     found = read_goals()
-    assert list(found) == ["speed", "demo", "quality", "reliability"]
+    assert list(found) == ["speed", "demo", "quality", "reliability", "obs"]
     ids = [f"{group}/{one.id}" for group, members in found.items() for one in members]
     assert len(ids) == len(set(ids))
     must = {one.id: one.at_most for one in found["speed"]}
