@@ -21,8 +21,8 @@ from Xlib.display import Display as XDisplay
 from Xlib.error import XError
 from Xlib.protocol.event import ClientMessage
 
-from streamv2v_obs.errors import ObsError, ObsUnreachable
-from streamv2v_obs.obs.client import Requests, open_requests
+from streamv2v_obs.errors import ObsError, ObsRefused, ObsUnreachable
+from streamv2v_obs.obs.client import Requests, no_is_an_answer, open_requests
 from streamv2v_obs.settings import ObsSettings, SceneRule
 from tests.rigs.linux_network import network_obstacle, private_network
 from tests.rigs.xvfb import Display, xvfb, xvfb_installed
@@ -147,20 +147,22 @@ class RealObs:
 
     def _create(self, name: str, colour: tuple[int, int, int]) -> None:
         red, green, blue = colour
-        self.requests.call("CreateScene", {"sceneName": name})
-        self.requests.call(
-            "CreateInput",
-            {
-                "sceneName": name,
-                "inputName": f"{name} colour",
-                "inputKind": "color_source_v3",
-                "inputSettings": {
-                    "color": 0xFF000000 | blue << 16 | green << 8 | red,
-                    "width": WIDTH,
-                    "height": HEIGHT,
-                },
-            },
-        )
+        settings = {"color": 0xFF000000 | blue << 16 | green << 8 | red, "width": WIDTH, "height": HEIGHT}
+        source = {"inputName": f"{name} colour", "inputKind": "color_source_v3", "inputSettings": settings}
+        until = time.monotonic() + START_S
+        while True:
+            with no_is_an_answer():
+                self.requests.call("CreateScene", {"sceneName": name})
+            try:
+                self.requests.call("CreateInput", {"sceneName": name} | source)
+                return
+            except (ObsUnreachable, ObsRefused):
+                raise
+            except ObsError:
+                # Once in some hundred starts the scene that was made first is gone again at once.
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
 
     @property
     def running(self) -> bool:
