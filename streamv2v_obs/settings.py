@@ -106,11 +106,14 @@ class PatternCapture(_Capture):
 
 
 class ObsCapture(_Capture):
-    """A source or scene of OBS, by screenshots over the websocket; the connection is that of section obs."""
+    """A source or scene of OBS, by screenshots or from a window; the connection is that of section obs."""
 
     kind: Literal["obs"]
     source: Text | None = Field(None, description="its name in OBS; none: the program scene")
     width: Size = 512
+    method: Literal["screenshot", "projector"] = Field(
+        "screenshot", description="projector: a window of OBS on this X11 display, exact pixels; nothing may cover it"
+    )
 
 
 CaptureSettings: TypeAlias = Annotated[

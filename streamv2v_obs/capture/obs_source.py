@@ -75,11 +75,19 @@ class ObsSource:
             except ObsError as error:
                 raise SourceLost(self._why_none(name, error)) from error
             self._look(name)
+        return self._decoded(name, jpeg)
+
+    def _decoded(self, name: str, jpeg: bytes) -> Pixels:
         decoded = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
         if decoded is None:
             raise SourceLost(f"OBS gave a picture of {name!r} that cannot be decoded ({len(jpeg)} bytes)")
         pixels: Pixels = np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
         return pixels
+
+    def _look_now(self) -> None:
+        """Look without taking a picture; raises ObsError where there is nothing to look at."""
+        if time.monotonic() - self._looked_at >= _LOOK_S:
+            self._look(self._settings.source or self._requests.program_scene())
 
     def _look(self, name: str) -> None:
         """Note now and then whether OBS shows the source, on air or in a window, and say what has changed."""

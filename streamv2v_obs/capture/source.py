@@ -67,6 +67,10 @@ def open_source(settings: CaptureSettings, obs: ObsSettings) -> FrameSource:
         from streamv2v_obs.capture.image import ImageSource
 
         return ImageSource(settings)
+    if isinstance(settings, ObsCapture) and settings.method == "projector":
+        from streamv2v_obs.capture.obs_projector import ObsProjector
+
+        return ObsProjector(settings, obs)
     if isinstance(settings, ObsCapture):
         from streamv2v_obs.capture.obs_source import ObsSource
 

@@ -11,6 +11,7 @@ from typing import Any
 from Xlib import X
 from Xlib.display import Display
 from Xlib.error import ConnectionClosedError, DisplayError, XauthError, XError
+from Xlib.protocol.event import ClientMessage
 
 from streamv2v_obs.errors import SourceLost, SourceStalled
 
@@ -26,6 +27,13 @@ class TitledWindow:
     height: int
     viewable: bool
     handle: Any
+    program: str = ""
+    """What its program calls itself."""
+
+    @property
+    def number(self) -> int:
+        """By which every client of the display knows it."""
+        return int(self.handle.id)
 
 
 class X11Window:
@@ -89,6 +97,33 @@ def windows() -> list[TitledWindow]:
         display.close()
 
 
+def arrange(number: int, width: int, height: int) -> None:
+    """Give a window this size and put it on top, as far as the window manager lets; raises SourceLost."""
+    with _window(number) as (_, window):
+        window.configure(width=width, height=height, stack_mode=X.Above)
+
+
+def ask_to_close(number: int) -> None:
+    """Ask a window's program to close it, as a click on its cross does; raises SourceLost if it is gone."""
+    with _window(number) as (display, window):
+        delete = (32, [display.intern_atom("WM_DELETE_WINDOW"), X.CurrentTime, 0, 0, 0])
+        asked = display.intern_atom("WM_PROTOCOLS")
+        window.send_event(ClientMessage(window=window, client_type=asked, data=delete))
+
+
+@contextmanager
+def _window(number: int) -> Iterator[tuple[Any, Any]]:
+    display = _open()
+    try:
+        with _lost(f"window {number} is gone"):
+            window = display.create_resource_object("window", number)
+            window.get_attributes()  # raises where there is none; what follows would fail unheard
+            yield display, window
+            display.sync()
+    finally:
+        display.close()
+
+
 def _open() -> Any:
     try:
         return Display()
@@ -138,10 +173,11 @@ def _titled(display: Any, window: Any) -> TitledWindow | None:
         if not viewable and window.get_full_property(display.intern_atom("WM_STATE"), X.AnyPropertyType) is None:
             return None
         size = window.get_geometry()
+        named = window.get_wm_class() or ("", "")
     except XError:
         # Closed between two questions.
         return None
-    return TitledWindow(title, size.width, size.height, viewable, window)
+    return TitledWindow(title, size.width, size.height, viewable, window, str(named[0]))
 
 
 def _title(display: Any, window: Any) -> str:
