@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamv2v_obs.commands import Change
+from streamv2v_obs.control.setup_routes import Setup
 from streamv2v_obs.obs.viewers import Viewers
 from streamv2v_obs.presets import Presets
 from streamv2v_obs.publish.browser import BrowserSink
@@ -54,7 +55,7 @@ class FakeService:
         self.input_view: BrowserSink | None = BrowserSink()
         self.told: list[Any] = []
         self.viewers = Viewers(None, self.apply, lambda: None)
-        self.setup = FakeSetup(self.settings, self.told)
+        self.setup: Setup = FakeSetup(self.settings, self.told)
         self.stopped = threading.Event()
         self.publish = PublishStatus(state="HOLD", content_age_ms_p50=float("nan"))
         self.obs = ObsStatus()

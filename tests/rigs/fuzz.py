@@ -1,18 +1,25 @@
-"""Requests made up from the API's own OpenAPI document, with and without the token; see ``fuzz``.
+"""Requests made up from the API's own OpenAPI document, with and without a right; see ``fuzz``.
 
-``python -m tests.rigs.fuzz 10000`` sends so many to a server of its own, in front of a fake service.
+``python -m tests.rigs.fuzz 10000 --out tests/rigs/fuzzed.json`` sends about so many to a server of its own, and
+writes down what came of it. The service behind it is a fake, its settings file and all that is written there is real.
 """
 
 from __future__ import annotations
 
+import argparse
 import collections
+import itertools
+import json
 import os
-import sys
+import subprocess
 import tempfile
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import httpx
 import hypothesis
 import schemathesis
 from hypothesis import strategies as st
@@ -21,17 +28,38 @@ from schemathesis.generation import GenerationMode
 
 import streamv2v_obs
 from streamv2v_obs.control.server import ControlServer
-from streamv2v_obs.settings import ControlSettings
+from streamv2v_obs.in_force import InForce
+from streamv2v_obs.settings import ControlSettings, Settings
+from streamv2v_obs.settings_file import SettingsFile
 from tests.rigs.fake_service import FakeService
 
 OPEN_TO_ALL = ("/healthz", "/readyz")
+CONFIG = """\
+model:
+  styles: {ink: {path: ink.safetensors}}
+presets: # mine
+  - {name: Comic, prompt: a comic book panel, strength: 0.5}
+  - {name: Ink, prompt: ink on paper, style: ink, seed: 4}
+obs:
+  rules:
+    - {scene: "Game *", preset: Comic} # the game
+"""
 
 
 @dataclass
 class Fuzzed:
-    """How many requests were sent, and with which codes they were answered."""
+    """How many requests were sent by whom, and with which codes they were answered."""
 
-    codes: collections.Counter[int] = field(default_factory=collections.Counter)
+    by: dict[str, collections.Counter[int]] = field(default_factory=dict)
+
+    def note(self, who: str, code: int) -> None:
+        """One more answer."""
+        self.by.setdefault(who, collections.Counter())[code] += 1
+
+    @property
+    def codes(self) -> collections.Counter[int]:
+        """Answers by code."""
+        return sum(self.by.values(), collections.Counter())
 
     @property
     def requests(self) -> int:
@@ -39,8 +67,20 @@ class Fuzzed:
         return sum(self.codes.values())
 
 
+def intruders(server: ControlServer) -> dict[str, dict[str, str]]:
+    """Headers of those who must not get in."""
+    token = {"authorization": f"Bearer {server.auth.token}"}
+    return {
+        "nobody": {},
+        "a wrong token": {"authorization": f"Bearer {server.auth.token[:-1]}~"},
+        "a foreign host": token | {"host": f"evil.example:{server.auth.port}"},
+        "a foreign origin": token | {"origin": "http://evil.example"},
+        "another page of this host": {"origin": server.address, "cookie": f"{server.auth.cookie}=made-up"},
+    }
+
+
 def fuzz(server: ControlServer, service: FakeService, requests: int) -> Fuzzed:
-    """Send about ``requests`` requests, one half of them without any right; raises on the first that goes wrong.
+    """Send about ``requests`` requests, one half of them by intruders; raises on the first that goes wrong.
 
     What must hold: an answer that the document allows, in the form that it describes; no crash; no secret and no
     path of this machine in it; and without a right, nothing but a refusal.
@@ -49,34 +89,44 @@ def fuzz(server: ControlServer, service: FakeService, requests: int) -> Fuzzed:
     secrets = [server.auth.token, server.auth.stream_key, str(Path(streamv2v_obs.__file__).parent), "Traceback"]
     told = Fuzzed()
     token = {"authorization": f"Bearer {server.auth.token}"}
-    schema = schemathesis.openapi.from_url(f"{server.address}/v1/openapi.json", headers=token)
+    described = (
+        httpx.get(f"{server.address}/v1/openapi.json", headers=token, trust_env=False).raise_for_status().json()
+    )
+    del described["security"]  # or it would leave the token out of a part of the owner's requests, too
+    schema = schemathesis.openapi.from_dict(described)
     schema.config.base_url = server.address
     # 503 is one of the answers that the document names, and any other code of a crash is not. A value may have the
-    # right form and still be wrong. And without a right everything is asked anyway.
+    # right form and still be wrong.
     schemathesis.checks.load_all_checks()
-    names = ["not_a_server_error", "positive_data_acceptance", "ignored_auth"]
+    names = ["not_a_server_error", "positive_data_acceptance"]
     operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
     quiet = hypothesis.settings(
         database=None, deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck)
     )
     varied = [operation for operation in operations if operation.body or operation.query]
-    each = max(1, requests // (2 * 2 * len(varied)))  # with and without the token, as documented and not
+    each = max(1, -(-requests // (2 * 2 * len(varied))))  # with a right and without, as documented and not
+    turns = itertools.cycle(intruders(server).items())
     for operation in operations:
         # What a query says beyond what is known is not read.
         names_here = names if operation.body else [*names, "negative_data_rejection"]
         unwanted: list[Any] = schemathesis.checks.CHECKS.get_by_names(names_here)
 
         def ask(case: schemathesis.Case[Any], unwanted: list[Any]) -> None:
-            for headers in (token, {}):
+            for who, headers in (("the owner", token), next(turns)):
                 answer = case.call(base_url=server.address, headers=headers, timeout=10)
-                told.codes[answer.status_code] += 1
+                told.note(who, answer.status_code)
                 text = answer.content.decode("utf-8", "replace")
-                if case.path != "/v1/link" or not headers:
-                    assert not [secret for secret in secrets if secret in text], (case, text)
-                if headers:
+                # A page of elsewhere may not write; what it reads, its browser keeps from it, as there is no CORS.
+                reads = who == "a foreign origin" and case.method == "GET"
+                if who == "the owner":
+                    assert answer.status_code not in (401, 403), (case, text)
                     case.validate_response(answer, excluded_checks=unwanted)
-                elif case.path not in OPEN_TO_ALL:
-                    assert answer.status_code in (401, 403), (case, answer.status_code)
+                elif reads:
+                    assert "access-control-allow-origin" not in answer.headers
+                elif case.path not in OPEN_TO_ALL or who == "a foreign host":
+                    assert answer.status_code in (401, 403), (who, case, answer.status_code)
+                if case.path != "/v1/link" or answer.status_code >= 400:
+                    assert not [secret for secret in secrets if secret in text], (who, case, text)
 
         # Of an operation without body and query there is one request only, and nothing that could be wrong with it.
         for mode in ("positive", "negative") if operation in varied else ("positive",):
@@ -87,18 +137,43 @@ def fuzz(server: ControlServer, service: FakeService, requests: int) -> Fuzzed:
 
 def main() -> None:
     """The command."""
-    requests = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("requests", type=int, nargs="?", default=10_000)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"STREAMV2V_RUNTIME_DIR": f"{folder}/run", "XDG_STATE_HOME": f"{folder}/state"}
         service = FakeService()
+        config = Path(folder, "mine.yaml")
+        config.write_text(CONFIG, encoding="utf-8")
+        file = SettingsFile(config, ())
+        service.setup = InForce(file.load(), file, lambda found, settings: None)
         server = ControlServer(ControlSettings(port=0), service)
         server.start()
         try:
-            found = fuzz(server, service, requests)
+            found = fuzz(server, service, given.requests)
         finally:
             server.stop()
             server.join(5)
-    print(f"{found.requests} requests, none went wrong; answers by code: {dict(sorted(found.codes.items()))}")
+        assert isinstance(file.load(), Settings), "what was written there loads"
+        assert "presets: # mine" in config.read_text(encoding="utf-8")
+    said = {
+        "created_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain")),
+        "schemathesis": version("schemathesis"),
+        "requests": found.requests,
+        "went_wrong": 0,
+        "answers_by_code": {who: dict(sorted(codes.items())) for who, codes in found.by.items()},
+    }
+    print(json.dumps(said, indent=1))
+    if given.out is not None:
+        given.out.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+
+
+def _git(*words: str) -> str:
+    root = Path(__file__).parents[2]
+    return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
 
 if __name__ == "__main__":

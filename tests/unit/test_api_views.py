@@ -13,7 +13,7 @@ from streamv2v_obs.control.log_tail import LINES, LogTail
 from streamv2v_obs.control.server import ControlServer
 from streamv2v_obs.stats import OutputStatus
 from tests.rigs.fake_service import FakeService
-from tests.rigs.fuzz import fuzz
+from tests.rigs.fuzz import fuzz, intruders
 
 
 def metrics(client: httpx.Client, **params: str) -> dict[str, float]:
@@ -110,7 +110,8 @@ def test_every_route_is_in_the_document(cli: httpx.Client) -> None:
 
 
 def test_requests_made_up_from_the_document_break_nothing(server: ControlServer, service: FakeService) -> None:
-    found = fuzz(server, service, 300)
+    found = fuzz(server, service, 400)
     assert found.requests > 250
+    assert found.by.keys() == {"the owner", *intruders(server)}
     assert {200, 401, 422} <= found.codes.keys()
     assert 500 not in found.codes
