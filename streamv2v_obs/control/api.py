@@ -212,7 +212,8 @@ class Api:
 
     async def _do(self, act: Any, argument: object, body: Body) -> Response:
         accepted = body.model_dump(exclude_none=True, exclude_unset=True)
-        log.info("%s %s", getattr(act, "__name__", act), accepted)
+        said = ", ".join(f"{key} {value!r}" for key, value in accepted.items())
+        log.info("asked to %s: %s", getattr(act, "__name__", str(act)).replace("_", " "), said)
         await run_in_threadpool(act, argument)
         return JSONResponse({"accepted": accepted})
 

@@ -246,6 +246,12 @@ def test_everything_has_a_name_and_fits_a_phone(browser: Page, panel: Page, serv
     browser.open(server.address + "/", 390, 844)
     browser.until("document.body?.dataset.state == 'HOLD'")
     assert browser.ask("document.documentElement.scrollWidth") <= 390
+    browser.until("document.querySelectorAll('.plot .tick').length >= 12")
+    cut = """[...document.querySelectorAll('.plot .tick')].filter(tick => {
+        const [inner, outer] = [tick, tick.ownerSVGElement].map(e => e.getBoundingClientRect());
+        return inner.top < outer.top || inner.bottom > outer.bottom || inner.left < outer.left;
+    }).map(tick => tick.textContent)"""
+    assert browser.ask(cut) == [], "numbers of the plots that lie outside"
     tree = browser.call("Accessibility.getFullAXTree")["nodes"]
     roles = {"button", "textbox", "slider", "checkbox", "spinbutton", "image", "combobox", "log"}
     named = [(n["role"]["value"], n["name"]["value"]) for n in tree if n.get("role", {}).get("value") in roles]
@@ -267,6 +273,7 @@ def test_when_the_service_ends_the_panel_does_not_pretend(panel: Page, server: C
     server.join(5)
     panel.until("document.body.dataset.state == 'OFFLINE'")
     assert panel.ask("document.getElementById('output').hidden") is True
+    assert panel.ask("document.getElementById('obs-text').textContent") == "OBS: not known"
 
 
 def test_the_page_for_obs_needs_its_key_and_nothing_else(browser: Page, server: ControlServer) -> None:

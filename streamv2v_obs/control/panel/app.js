@@ -105,13 +105,13 @@ function showLines(found, publish, engine, obs) {
   for (const one of publish.outputs) lines.push([one.kind, one.detail, !one.ok]);
   lines.push(["OBS", [obs.state, obs.scene && `scene ${obs.scene}`, obs.detail].filter(Boolean).join(", "), obs.state === "refused"]);
   if (obs.note) lines.push(["Note", obs.note, true]);
-  for (const notice of found.notices) lines.push(["Notice", notice, notice.includes("not reloaded")]);
-  $("lines").replaceChildren(...lines.flatMap(([name, text, bad]) => {
+  for (const notice of found.notices) lines.push(["Notice", notice, notice.includes("not reloaded"), true]);
+  $("lines").replaceChildren(...lines.flatMap(([name, text, bad, warn]) => {
     const term = document.createElement("dt");
     const value = document.createElement("dd");
     term.textContent = name;
     value.textContent = text;
-    value.className = bad ? "bad" : "";
+    value.className = bad ? "bad" : warn ? "warn" : "";
     return [term, value];
   }));
 }
@@ -134,6 +134,8 @@ function showAway(locked) {
   if (watching) hideInput();
   $("headline").textContent = "";
   $("lines").replaceChildren();
+  $("obs").dataset.obs = "off";
+  $("obs-text").textContent = "OBS: not known";
   setBusy(true);
 }
 

@@ -3,9 +3,9 @@
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 600;
 const HEIGHT = 180;
-const LEFT = 58;
-const BOTTOM = 26;
-const TOP = 8;
+const LEFT = 66;
+const BOTTOM = 32;
+const TOP = 16;
 const SHORTEST_S = 60;
 const LONGEST_S = 600;
 const GAP_S = 5;
@@ -69,12 +69,12 @@ export class Plot {
     for (const value of [0, top / 2, top]) {
       const y = this.y(value);
       drawn.push(make("line", { x1: LEFT, x2: WIDTH, y1: y, y2: y, class: "grid" }));
-      drawn.push(make("text", { x: LEFT - 6, y: y + 5, class: "tick end" }, String(+value.toFixed(1))));
+      drawn.push(make("text", { x: LEFT - 6, y: y + 6, class: "tick end" }, String(+value.toFixed(1))));
     }
     for (const [part, anchor] of [[1, "start"], [0.5, "middle"], [0, "end"]]) {
       const text = part ? ago(span * part) : "now";
       const x = LEFT + (WIDTH - LEFT - 4) * (1 - part);
-      drawn.push(make("text", { x, y: HEIGHT - 4, class: `tick ${anchor}` }, text));
+      drawn.push(make("text", { x, y: HEIGHT - 6, class: `tick ${anchor}` }, text));
     }
     for (const { key, className } of this.lines) {
       drawn.push(make("path", { d: this.path(seen, key), class: `line ${className}` }));
