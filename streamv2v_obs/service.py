@@ -9,6 +9,7 @@ import time
 
 from streamv2v_obs import __version__, errors
 from streamv2v_obs.commands import Bypass, Change, LogLevel, Prepare, WatchInput
+from streamv2v_obs.control.hotkeys import Hotkeys
 from streamv2v_obs.control.server import ControlServer
 from streamv2v_obs.engine.child import EngineSpec
 from streamv2v_obs.engine.process import EngineProcess
@@ -78,6 +79,7 @@ class Service:
         self._engine = EngineProcess(spec, self._give_up, self._publisher.say, self._returned)
         self._obs = ObsListener(settings, self) if settings.obs.enabled else None
         self._obs_reached = False
+        self._hotkeys = Hotkeys(settings.control.hotkeys, self)
         self._viewing = threading.Thread(target=self._show_input, name="input-view", daemon=True)
 
     @property
@@ -94,6 +96,7 @@ class Service:
         """Outputs first, so that there is a slate from the first moment; the engine takes its time."""
         self._publisher.start()
         self._control.start()
+        self._hotkeys.start()
         self._viewing.start()
         self._engine.start()
         self.viewers.start()
@@ -106,6 +109,7 @@ class Service:
         self._stopping.set()
         self.setup.stop()
         self.viewers.stop()
+        self._hotkeys.stop()
         if self._obs is not None:
             self._obs.stop()
         self._engine.stop()
@@ -201,6 +205,7 @@ class Service:
         notices = [
             *self._notices,
             *self.setup.notices,
+            *([keys] if (keys := self._hotkeys.notice) else []),
             *([conflict] if shared and (conflict := conflict_with_obs()) else []),
         ]
         return ServiceStatus(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -216,6 +217,32 @@ def test_accepted_steps_stand_at_distinct_timesteps(strength: float, steps: int)
     indices = lcm_indices(strength, steps)
     assert len(set(indices)) == steps
     assert all(0 <= index <= 49 for index in indices)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"panic": "p"}, "whoever types would press it"),
+        ({"panic": "shift+p"}, "whoever types would press it"),
+        ({"panic": "ctrl+strg+p"}, "allowed are ctrl, alt, shift, cmd"),
+        ({"panic": "ctrl+"}, "allowed are ctrl, alt, shift, cmd"),
+        ({"panic": "ctrl+ctrl+p"}, "allowed are ctrl, alt, shift, cmd"),
+        ({"panic": "ctrl+alt"}, "allowed are ctrl, alt, shift, cmd"),
+        ({"bypass": "f9"}, "bypass off"),
+        ({"panic": "ctrl+p", "next": "ctrl+alt+p"}, "ctrl+alt+p (next) would be ctrl+p (panic), too"),
+        ({"panic": "alt+ctrl+p", "next": "Ctrl+Alt+P"}, "too; allowed: others"),
+    ],
+)
+def test_a_hotkey_that_is_none_or_means_two_things(keys: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(None, [f"control.hotkeys={json.dumps(keys)}"])
+    assert "control" in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_hotkeys_are_spelt_in_one_way() -> None:
+    found = load_settings(None, ['control.hotkeys={panic: " Alt + CTRL+P", "preset 9": F9}']).control.hotkeys
+    assert found == {"panic": "ctrl+alt+p", "preset 9": "f9"}
 
 
 def test_the_papers_default_steps() -> None:

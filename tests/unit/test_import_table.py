@@ -48,7 +48,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "control": (
         {"errors", "frames", "settings", "commands", "presets", "reload", "stats", "publish.browser"},
         {"starlette", "uvicorn", "pydantic", "platformdirs", "filelock", "httpx", "anyio", "prometheus_client"}
-        | {"typing_extensions"},
+        | {"typing_extensions", "pynput"},
     ),
     "engine": (LEAVES | {"capture", "translator", "publish.recording"}, {"numpy"}),
     "demo": (
