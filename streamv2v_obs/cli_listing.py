@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from streamv2v_obs.cli_log import log_path
-from streamv2v_obs.cli_output import Config, Json, config_path, console, print_json, say, script_path, table
+from streamv2v_obs.cli_output import Config, Json, Set, config_path, console, print_json, say, script_path, table
 from streamv2v_obs.config import load_settings
 
 
@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     config: Config = None,
+    overrides: Set = None,
     bundle: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write a report for a bug tracker: these lines, settings, log; no secrets."),
@@ -33,7 +34,7 @@ def doctor(
     """Check this machine, line by line, and say how to mend what is missing."""
     from streamv2v_obs.doctor import examine
 
-    settings = load_settings(config_path(config))
+    settings = load_settings(config_path(config), overrides or ())
     marks = {"ok": "[green]ok  [/]", "note": "[yellow]note[/]", "fail": "[red]FAIL[/]"}
     failed = False
     found = []

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from streamv2v_obs.doctor_check import Check
 from streamv2v_obs.doctor_gpu import torch_and_gpu
+from streamv2v_obs.doctor_inputs import camera, display, hotkeys
 from streamv2v_obs.doctor_outside import obs_studio, virtual_camera
 from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.settings import Settings
@@ -26,9 +27,11 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield from torch_and_gpu(settings)
     yield _processor()
     yield _model(settings)
-    yield _display(settings)
+    yield display(settings)
+    yield camera(settings)
     yield from virtual_camera(settings)
     yield from obs_studio(settings)
+    yield from hotkeys(settings)
     yield _port(settings)
     yield _disk()
 
@@ -73,20 +76,6 @@ def _model(settings: Settings) -> Check:
     if name.count("/") == 1 and not path.is_absolute():
         return Check("model", "note", f"{name}: a repository; fetched when it is first loaded")
     return Check("model", "fail", f"{name}: neither a preset nor a file", "streamv2v-obs models")
-
-
-def _display(settings: Settings) -> Check:
-    if sys.platform != "linux":
-        return Check("display", "ok", f"{platform.system()}'s own")
-    display, wayland = os.environ.get("DISPLAY"), os.environ.get("WAYLAND_DISPLAY")
-    wayland = wayland or (os.environ.get("XDG_SESSION_TYPE") == "wayland" and "wayland") or None
-    fix = "capture an OBS source (capture.kind=obs) or a camera (capture.kind=camera)"
-    needed = settings.capture.kind == "screen"
-    if wayland:
-        return Check("display", "fail" if needed else "note", "Wayland: its screen cannot be captured here", fix)
-    if display:
-        return Check("display", "ok", f"X11 at {display}")
-    return Check("display", "fail" if needed else "note", "none: there is no screen to capture", fix)
 
 
 def _port(settings: Settings) -> Check:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,13 +42,34 @@ def loopbacks(sys: Path = Path("/sys"), dev: Path = Path("/dev"), proc: Path = P
     return found
 
 
-def module_state(sys: Path = Path("/sys"), modules: Path | None = None) -> str:
-    """``loaded``, ``installed`` or ``not installed``: v4l2loopback, for the kernel that runs."""
+def module_state(sys: Path = Path("/sys"), modules: Path | None = None, proc: Path = Path("/proc")) -> str:
+    """``loaded``, ``installed``, ``not installed`` or ``impossible``: v4l2loopback, for the kernel that runs."""
     if (sys / "module/v4l2loopback").is_dir():
         return "loaded"
+    if not (proc / "modules").exists():
+        return "impossible"  # a kernel that was built without
     modules = modules or Path("/lib/modules") / platform.release()
     known = next(modules.rglob("v4l2loopback.ko*"), None) if modules.is_dir() else None
     return "installed" if known is not None else "not installed"
+
+
+def as_root(command: str) -> str:
+    """``command``, with sudo before it where that is needed."""
+    return command if os.geteuid() == 0 else f"sudo {command}"
+
+
+def install_command(debian: str, arch: str, fedora: str) -> str:
+    """How to get a package with the first of the package managers that is here; empty if there is none of them."""
+    managers = (("apt", f"apt install {debian}"), ("pacman", f"pacman -S {arch}"), ("dnf", f"dnf install {fedora}"))
+    return next((as_root(command) for name, command in managers if shutil.which(name)), "")
+
+
+def has_nvidia_card(sys: Path = Path("/sys")) -> bool:
+    """Whether the machine has one, with or without a driver."""
+    for device in (sys / "bus/pci/devices").glob("*"):
+        if _text(device / "vendor") == "0x10de" and _text(device / "class").startswith("0x03"):
+            return True
+    return False
 
 
 def _holders(device: Path, proc: Path) -> tuple[str, ...]:

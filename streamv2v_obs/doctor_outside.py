@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from streamv2v_obs.doctor_check import Check, Verdict
 from streamv2v_obs.errors import ObsError
@@ -24,31 +26,41 @@ def virtual_camera(settings: Settings) -> Iterator[Check]:
         said = "not opened, because another program may be using it; without one the browser output is used"
         yield Check("virtual camera", "note", said, how_to_get_one())
         return
-    from streamv2v_obs.doctor_linux import loopbacks, module_state
+    from streamv2v_obs.doctor_linux import as_root, install_command, loopbacks, module_state
 
     devices = loopbacks()
     lacking: Verdict = "fail" if wanted else "note"
     without = "" if wanted else "; without one, pictures are shown in the browser output"
     if not devices:
         module = module_state()
-        fix = "sudo modprobe v4l2loopback video_nr=10 card_label=StreamV2V exclusive_caps=1"
+        if module == "impossible":
+            said = f"this system's kernel takes no modules, so it can have none{without}"
+            fix = "run it on a machine of its own, not in a container or small virtual machine"
+            yield Check("virtual camera", lacking, said, fix if wanted else "streamv2v-obs open")
+            return
+        fix = as_root("modprobe v4l2loopback video_nr=10 card_label=StreamV2V exclusive_caps=1")
         if module == "not installed":
-            fix = f"sudo apt install v4l2loopback-dkms && {fix}"
+            # On Fedora it is RPM Fusion's.
+            get = install_command("v4l2loopback-dkms", "v4l2loopback-dkms linux-headers", "akmod-v4l2loopback")
+            fix = f"{get or 'install v4l2loopback, which distributions have as a DKMS package'} && {fix}"
         elif module == "loaded":
-            fix = f"sudo modprobe -r v4l2loopback && {fix}"
+            fix = f"{as_root('modprobe -r v4l2loopback')} && {fix}"
         yield Check("virtual camera", lacking, f"no v4l2loopback device (module: {module}){without}", fix)
         return
     for device in devices:
         said = f"{device.path} ({device.name})"
         if not device.writable:
-            yield Check("virtual camera", lacking, f"{said} may not be written by you", "sudo usermod -aG video $USER")
+            yield Check(
+                "virtual camera", lacking, f"{said} may not be written by you", as_root("usermod -aG video $USER")
+            )
         elif device.holders:
             by = ", ".join(device.holders)
             yield Check(
                 "virtual camera", "note", f"{said} is held by {by}", "end what feeds it; who only watches it may stay"
             )
         elif device.exclusive_caps is False:
-            fix = "sudo modprobe -r v4l2loopback && sudo modprobe v4l2loopback exclusive_caps=1"
+            again = as_root("modprobe v4l2loopback video_nr=10 card_label=StreamV2V exclusive_caps=1")
+            fix = f"{as_root('modprobe -r v4l2loopback')} && {again}"
             yield Check("virtual camera", "note", f"{said}: without exclusive_caps browsers do not list it", fix)
         else:
             yield Check("virtual camera", "ok", said)
@@ -63,15 +75,14 @@ def obs_studio(settings: Settings) -> Iterator[Check]:
     if not obs.enabled:
         if listens:
             said = f"something listens at {where}, and obs.enabled is false"
-            yield Check("obs", "note", said, "--set obs.enabled=true and obs.password")
+            yield Check("obs", "note", said, "set obs.enabled and obs.password, if it is OBS that shall lead")
         else:
-            yield Check("obs", "note", f"not used (obs.enabled is false); nothing listens at {where}")
+            said = f"not used (obs.enabled is false); {_absence(where)}"
+            yield Check("obs", "note", said, f"to be led by its scenes: {_remedy(obs.port)}; then set obs.enabled")
         return
     lacking: Verdict = "fail" if obs.required else "note"
     if not listens and here:
-        running = _runs()
-        said = f"OBS runs, but its WebSocket server is not at {where}" if running else "OBS does not run"
-        yield Check("obs", lacking, said, f"{_SERVER}, port {obs.port}" if running else "start OBS")
+        yield Check("obs", lacking, _absence(where), _remedy(obs.port))
         return
     yield from _linked(obs, where, lacking)
 
@@ -97,6 +108,36 @@ def _linked(obs: ObsSettings, where: str, lacking: Verdict) -> Iterator[Check]:
         yield Check("obs", "ok", f"{version} at {where}; the password is right")
     if camera and (conflict := conflict_with_obs()):
         yield Check("obs camera", "note", conflict)
+
+
+def _absence(where: str) -> str:
+    if _runs():
+        return f"OBS runs, but its WebSocket server is not at {where}"
+    return "OBS is installed, but does not run" if _installed() else "OBS is not installed, as far as can be seen"
+
+
+def _remedy(port: int) -> str:
+    enable = f"{_SERVER}, port {port}"
+    if _runs():
+        return enable
+    if _installed():
+        return f"start OBS; {enable}"
+    get = ""
+    if sys.platform == "linux":
+        from streamv2v_obs.doctor_linux import install_command
+
+        get = install_command("obs-studio", "obs-studio", "obs-studio")
+    return f"{get or 'get it from https://obsproject.com/download'}; {enable}"
+
+
+def _installed() -> bool:
+    places = (
+        "/var/lib/flatpak/app/com.obsproject.Studio",
+        str(Path.home() / ".local/share/flatpak/app/com.obsproject.Studio"),
+        "/Applications/OBS.app",
+        r"C:\Program Files\obs-studio",
+    )
+    return shutil.which("obs") is not None or any(Path(place).exists() for place in places)
 
 
 def _listens(host: str, port: int) -> bool:

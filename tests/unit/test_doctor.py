@@ -14,7 +14,8 @@ from streamv2v_obs.doctor import examine
 from streamv2v_obs.doctor_bundle import redact, write_bundle
 from streamv2v_obs.doctor_check import Check
 from streamv2v_obs.doctor_gpu import Gpu, fit, read_gpu
-from streamv2v_obs.doctor_outside import obs_studio
+from streamv2v_obs.doctor_inputs import camera, display, hotkeys
+from streamv2v_obs.doctor_outside import obs_studio, virtual_camera
 from streamv2v_obs.errors import StreamV2VError
 from streamv2v_obs.settings import Settings
 
@@ -69,10 +70,12 @@ def test_loopback_devices_and_who_holds_them(tmp_path: Path) -> None:
     from streamv2v_obs.doctor_linux import loopbacks, module_state
 
     assert loopbacks(tmp_path, tmp_path, tmp_path) == []
-    assert module_state(tmp_path, tmp_path) == "not installed"
+    assert module_state(tmp_path, tmp_path, tmp_path) == "impossible"
+    (tmp_path / "modules").touch()
+    assert module_state(tmp_path, tmp_path, tmp_path) == "not installed"
     (tmp_path / "lib" / "extra").mkdir(parents=True)
     (tmp_path / "lib" / "extra" / "v4l2loopback.ko.xz").touch()
-    assert module_state(tmp_path, tmp_path / "lib") == "installed"
+    assert module_state(tmp_path, tmp_path / "lib", tmp_path) == "installed"
     for number, name in ((10, "OBS"), (2, "Mine")):
         folder = tmp_path / "devices/virtual/video4linux" / f"video{number}"
         folder.mkdir(parents=True)
@@ -87,6 +90,69 @@ def test_loopback_devices_and_who_holds_them(tmp_path: Path) -> None:
     assert (first.name, first.exclusive_caps, first.holders, first.writable) == ("Mine", True, (), True)
     assert (second.name, second.exclusive_caps, second.holders) == ("OBS", False, ("obs (process 77)",))
     assert module_state(tmp_path) == "loaded"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's virtual files")
+def test_a_card_without_a_driver_is_no_missing_card(tmp_path: Path) -> None:
+    from streamv2v_obs.doctor_linux import has_nvidia_card
+
+    for number, vendor, kind in ((1, "0x8086", "0x030000"), (2, "0x10de", "0x040300")):  # another's; its sound
+        folder = tmp_path / f"bus/pci/devices/{number}"
+        folder.mkdir(parents=True)
+        (folder / "vendor").write_text(f"{vendor}\n")
+        (folder / "class").write_text(f"{kind}\n")
+    assert not has_nvidia_card(tmp_path)
+    (tmp_path / "bus/pci/devices/2/class").write_text("0x030200\n")
+    assert has_nvidia_card(tmp_path)
+    (check,) = (c for c in fit(Settings(), "2.13.0", 13, None, None, card=True) if c.name == "gpu")
+    assert check.fix == "install NVIDIA's driver"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's virtual files")
+@pytest.mark.parametrize(
+    ("module", "fix"),
+    [
+        ("impossible", "streamv2v-obs open"),
+        ("not installed", "apt install v4l2loopback-dkms && modprobe v4l2loopback video_nr=10"),
+        ("installed", "modprobe v4l2loopback video_nr=10"),
+        ("loaded", "modprobe -r v4l2loopback && modprobe v4l2loopback video_nr=10"),
+    ],
+)
+def test_what_mends_a_missing_virtual_camera_is_what_this_system_has(
+    monkeypatch: pytest.MonkeyPatch, module: str, fix: str
+) -> None:
+    from streamv2v_obs import doctor_linux
+
+    monkeypatch.setattr(doctor_linux, "loopbacks", list)
+    monkeypatch.setattr(doctor_linux, "module_state", lambda: module)
+    monkeypatch.setattr(doctor_linux, "as_root", str)
+    monkeypatch.setattr("shutil.which", lambda name: name if name == "apt" else None)
+    (check,) = virtual_camera(Settings())
+    assert (check.verdict, check.fix.startswith(fix)) == ("note", True), check
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="displays of Linux")
+def test_a_display_that_does_not_answer_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setenv("XDG_SESSION_TYPE", "x11")
+    monkeypatch.setenv("DISPLAY", ":4711")
+    wanted = Settings.model_validate({"capture": {"kind": "screen"}, "control": {"hotkeys": {"panic": "f9"}}})
+    assert (display(Settings()).verdict, display(wanted).verdict) == ("note", "fail")
+    (check,) = hotkeys(wanted)
+    assert (check.verdict, ":4711 does not answer" in check.detail) == ("note", True)
+    monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
+    assert "Wayland" in display(wanted).detail
+    (check,) = hotkeys(wanted)
+    assert "Wayland" in check.detail
+    assert "streamv2v-obs panic on" in check.fix
+    assert list(hotkeys(Settings())) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere cameras are not looked for")
+def test_a_camera_that_is_set_and_not_there(tmp_path: Path) -> None:
+    there = Settings.model_validate({"capture": {"kind": "camera", "device": str(tmp_path / "video7")}})
+    assert camera(there).verdict == "fail"
+    assert "video7" in camera(there).detail
 
 
 def test_obs_that_is_not_there_or_not_listening() -> None:
@@ -108,9 +174,8 @@ def test_obs_that_is_not_there_or_not_listening() -> None:
 
 def test_this_machine_gets_a_line_for_everything() -> None:
     found = {check.name: check for check in examine(Settings.model_validate({"control": {"port": 0}}))}
-    assert {"python", "torch", "gpu", "cpu", "model", "display", "virtual camera", "obs", "control", "disk"} <= set(
-        found
-    )
+    always = "python, torch, gpu, cpu, model, display, camera, virtual camera, obs, control, disk"
+    assert set(always.split(", ")) <= set(found)
     assert all(check.detail for check in found.values())
     assert not [name for name, check in found.items() if check.verdict == "fail" and not check.fix]
 
