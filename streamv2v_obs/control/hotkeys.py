@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from streamv2v_obs.commands import Change
 from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.presets import Presets
+from streamv2v_obs.settings import HotkeyAction
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Hotkeys:
     Where no keys can be heard the service goes on without, and ``notice`` says so.
     """
 
-    def __init__(self, bindings: Mapping[str, str], service: Steered) -> None:
+    def __init__(self, bindings: Mapping[HotkeyAction, str], service: Steered) -> None:
         self._bindings = bindings
         self._service = service
         self._listener: Any = None
