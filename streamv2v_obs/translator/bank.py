@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,12 +15,42 @@ from streamv2v_obs.translator.merging import merge
 
 @dataclass(frozen=True)
 class BankLayer:
-    """A self-attention layer: the name of its module, N tokens of C channels, and whether its output is fused."""
+    """A self-attention layer: the name of its module, N tokens of C channels, and whether its output is fused.
+
+    ``widened``: channels of its keys and values where they are more than C.
+    """
 
     name: str
     tokens: int
     channels: int
     fuses: bool
+    widened: int | None = None
+
+    @property
+    def key_channels(self) -> int:
+        """Of keys and values."""
+        return self.widened or self.channels
+
+
+@dataclass(frozen=True)
+class _SizeClass:
+    """The layers of one shape, ``numbers`` of them, in one piece of memory: they are updated together.
+
+    ``keys_values`` (2, L, S, N + M, C), ``outputs`` (L, S, N + M, C) or None; ``where`` int64 (L S, 2N): the partition
+    that the next merge follows.
+    """
+
+    tokens: int
+    numbers: tuple[int, ...]
+    keys_values: Tensor
+    outputs: Tensor | None
+    where: Tensor
+
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        """Keys, values, and outputs where they are kept, each (L S, N + M, C)."""
+        keys, values = self.keys_values.flatten(1, 2)
+        return (keys, values) if self.outputs is None else (keys, values, self.outputs.flatten(0, 1))
 
 
 @dataclass(frozen=True)
@@ -36,8 +66,8 @@ class FeaturesSnapshot:
 class FeatureBank:
     """Keys, values and (where fused) outputs of past frames, per layer and per row of the stream batch.
 
-    A layer's buffer is (S, N + M, C): its first N tokens are the current frame's, written as the layer runs, the
-    other M the bank's. Attention reads a prefix of it, so nothing is ever concatenated; while the bank is empty
+    A layer's part of a buffer is (S, N + M, C): its first N tokens are the current frame's, written as the layer runs,
+    the other M the bank's. Attention reads a prefix of it, so nothing is ever concatenated; while the bank is empty
     that prefix ends at N, so nobody attends to zeros. ``dyme``: M = N. ``queue``: M = length x N, oldest first.
     """
 
@@ -64,12 +94,28 @@ class FeatureBank:
         self.updates = 0
         """Updates since the bank was empty, the first store included."""
 
-        def buffer(layer: BankLayer) -> Tensor:
-            return torch.zeros((rows, layer.tokens * (1 + self.capacity), layer.channels), device=device, dtype=dtype)
-
-        self._buffers = tuple(
-            tuple(buffer(layer) for _ in range(3 if layer.fuses or keep_all_outputs else 2)) for layer in self.layers
-        )
+        alike: dict[tuple[int, int, int, bool], list[int]] = {}
+        for number, layer in enumerate(self.layers):
+            keeps = layer.fuses or keep_all_outputs
+            alike.setdefault((layer.tokens, layer.key_channels, layer.channels, keeps), []).append(number)
+        buffers: dict[int, tuple[Tensor, ...]] = {}
+        classes: list[_SizeClass] = []
+        for (tokens, key_channels, channels, keeps), numbers in alike.items():
+            # Rows of a layer lie together, layers of a class one after the other, so that all of them are one batch.
+            shape = (len(numbers), rows, tokens * (1 + self.capacity))
+            both = torch.zeros((2, *shape, key_channels), device=device, dtype=dtype)
+            outputs = torch.zeros((*shape, channels), device=device, dtype=dtype) if keeps else None
+            where = torch.zeros((len(numbers) * rows, 2 * tokens), device=device, dtype=torch.int64)
+            classes.append(_SizeClass(tokens, tuple(numbers), both, outputs, where))
+            for place, number in enumerate(numbers):
+                kept = (both[0, place], both[1, place])
+                buffers[number] = kept if outputs is None else (*kept, outputs[place])
+        self._classes = tuple(classes)
+        self._buffers = tuple(buffers[number] for number in range(len(self.layers)))
+        # Keys and values of a layer side by side, for who writes both at once: (2, S, N + M, C).
+        self._joined = {
+            number: one.keys_values[:, place] for one in classes for place, number in enumerate(one.numbers)
+        }
 
     # --- while the UNet runs ---------------------------------------------------------------------------------
 
@@ -82,6 +128,17 @@ class FeatureBank:
         keys_buffer, values_buffer, *_ = self._buffers[number]
         keys_buffer[rows, :tokens].copy_(keys)
         values_buffer[rows, :tokens].copy_(values)
+        return self._attended(number, rows)
+
+    def extend_joined(self, number: int, rows: slice, both: Tensor) -> tuple[Tensor, Tensor]:
+        """As ``extend``, with K and V behind each other in the channels of one tensor (rows, N, 2C): one copy."""
+        tokens = self.layers[number].tokens
+        self._joined[number][:, rows, :tokens].copy_(torch.unflatten(both, -1, (2, -1)).movedim(-2, 0))
+        return self._attended(number, rows)
+
+    def _attended(self, number: int, rows: slice) -> tuple[Tensor, Tensor]:
+        tokens = self.layers[number].tokens
+        keys_buffer, values_buffer, *_ = self._buffers[number]
         end = tokens * (1 + self.stored) if self.attended else tokens
         return keys_buffer[rows, :end], values_buffer[rows, :end]
 
@@ -115,23 +172,42 @@ class FeatureBank:
         A queue then drops its oldest frame if it is full; dynamic merging merges bank and current frame by one
         partition for each layer: int64 (S, 2M), indices into [bank, current frame].
         """
-        merging = self.next_update_merges
-        if merging and partitions is None:
+        self.prepare_update(partitions)
+        self.compute_update()
+        self.count_update()
+
+    def prepare_update(self, partitions: Sequence[Tensor] | None) -> None:
+        """Lay ready by which partitions the next update merges, if it merges."""
+        if not self.next_update_merges:
+            return
+        if partitions is None:
             raise ValueError("a merging update needs partitions")
-        for number, (layer, buffers) in enumerate(zip(self.layers, self._buffers, strict=True)):
-            n = layer.tokens
-            if merging and partitions is not None:
-                # A buffer holds [current frame, bank], a partition counts [bank, current frame].
-                where = (partitions[number].to(buffers[0].device, torch.int64) + n) % (2 * n)
-                for buffer, merged in zip(buffers, merge(buffers[0], buffers[1:], where), strict=True):
-                    buffer[:, n:].copy_(merged)
+        for one in self._classes:
+            # A buffer holds [current frame, bank], a partition counts [bank, current frame].
+            doubled = 2 * one.tokens
+            where = torch.cat([(partitions[number].to(torch.int64) + one.tokens) % doubled for number in one.numbers])
+            one.where.copy_(where, non_blocking=True)
+
+    def compute_update(self) -> None:
+        """The update's work on the device alone, which is the same at every update once the bank is full."""
+        for one in self._classes:
+            n = one.tokens
+            if self.next_update_merges:
+                for rows in _chunks(one):
+                    buffers = [part[rows] for part in one.parts]
+                    merged = merge(buffers[0], buffers[1:], one.where[rows])
+                    for buffer, means in zip(buffers, merged, strict=True):
+                        buffer[:, n:].copy_(means)
                 continue
-            for buffer in buffers:
+            for buffer in one.parts:
                 if self.stored == self.capacity:
                     for slot in range(1, self.capacity):
                         buffer[:, slot * n : (slot + 1) * n].copy_(buffer[:, (slot + 1) * n : (slot + 2) * n])
                 slot = min(self.stored + 1, self.capacity)
                 buffer[:, slot * n : (slot + 1) * n].copy_(buffer[:, :n])
+
+    def count_update(self) -> None:
+        """Note that an update was computed."""
         self.stored = min(self.stored + 1, self.capacity)
         self.updates += 1
 
@@ -149,7 +225,7 @@ class FeatureBank:
         """Bring back what the bank held. Raises ConfigError if it was a bank of another shape."""
         shapes = [[part.shape for part in layer] for layer in snapshot.features]
         fitting = [
-            [(self.rows, layer.tokens * snapshot.stored, layer.channels)] * len(buffers)
+            [(self.rows, layer.tokens * snapshot.stored, buffer.shape[-1]) for buffer in buffers]
             for layer, buffers in zip(self.layers, self._buffers, strict=True)
         ]
         if snapshot.kind != self.kind or snapshot.stored > self.capacity or shapes != fitting:
@@ -167,3 +243,16 @@ class FeatureBank:
     def bytes(self) -> int:
         """Device memory of all buffers, the current frame's part included; it never changes."""
         return sum(buffer.numel() * buffer.element_size() for buffers in self._buffers for buffer in buffers)
+
+
+# Of a merge's float32 copies of the tokens: 32 MiB, so that a card with little memory has room for them and a large
+# one keeps them in its cache.
+_MERGED_AT_ONCE = 2**23
+
+
+def _chunks(one: _SizeClass) -> Iterator[slice]:
+    """Rows of a class that are merged at once."""
+    total, doubled = one.where.shape
+    size = max(1, _MERGED_AT_ONCE // (doubled * one.keys_values.shape[-1]))
+    for first in range(0, total, size):
+        yield slice(first, min(first + size, total))

@@ -23,7 +23,30 @@ def cosine(output: Tensor, remembered: Tensor) -> Tensor:
 
     In float32 whatever the model's type: next to the threshold 0.98, bfloat16 knows no finer step than 0.004.
     """
-    return normalize(output.float(), dim=-1) @ normalize(remembered.float(), dim=-1).transpose(1, 2)
+    return _unit(output) @ _unit(remembered).transpose(1, 2)
+
+
+def _unit(tokens: Tensor) -> Tensor:
+    return normalize(tokens.float(), dim=-1)
+
+
+_COMPARED_AT_ONCE = 2**24
+"""Similarities that exist at one time: 32 MiB in half precision."""
+
+
+def most_similar(tokens: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """For each of ``tokens`` (S, N, C) its greatest inner product with ``others`` (S, M, C), and that one's number.
+
+    Both (S, N). Never holds the whole matrix of an N and M of thousands: it is made, and reduced, in pieces.
+    """
+    rows, count, _ = tokens.shape
+    size = max(1, _COMPARED_AT_ONCE // (rows * others.shape[1]))
+    turned = others.transpose(1, 2)
+    if size >= count:
+        best = (tokens @ turned).max(-1)
+        return best.values, best.indices
+    pieces = [(piece @ turned).max(-1) for piece in torch.split(tokens, size, dim=1)]
+    return torch.cat([best.values for best in pieces], 1), torch.cat([best.indices for best in pieces], 1)
 
 
 def fuse(output: Tensor, remembered: Tensor, strength: Tensor | float, threshold: Tensor | float) -> Fused:
@@ -32,7 +55,7 @@ def fuse(output: Tensor, remembered: Tensor, strength: Tensor | float, threshold
     ``output`` O: (S, N, C), ``remembered`` O_fb: (S, M, C), M > 0. Tokens whose best similarity is below
     ``threshold`` stay as they are.
     """
-    similarity, index = cosine(output, remembered).max(-1)
+    similarity, index = most_similar(_unit(output), _unit(remembered))
     # Whole tokens, row by row of the batch: many times faster on a CPU than a gather, which goes by element.
     nearest = torch.stack([tokens.index_select(0, chosen) for tokens, chosen in zip(remembered, index, strict=True)])
     blended = (1 - strength) * output.float() + strength * nearest.float()

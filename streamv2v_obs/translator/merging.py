@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from streamv2v_obs.translator.fusion import most_similar
+
 # 2^64 / golden ratio: spreads (seed, update) over the generator's seeds without two neighbours meeting.
 _SPREAD = 0x9E3779B97F4A7C15
 
@@ -37,8 +39,8 @@ def merge(keys: Tensor, others: Sequence[Tensor], partition: Tensor) -> list[Ten
     numbered = partition + first * doubled
     sources, destinations = numbered[:, :half].flatten(), numbered[:, half:].flatten()
     unit = normalize(keys.to(torch.float32), dim=-1).to(keys.dtype).flatten(0, 1)
-    similarity = _pick(unit, sources, rows) @ _pick(unit, destinations, rows).transpose(1, 2)
-    slots = (similarity.max(-1).indices + first * half).flatten()
+    _, nearest = most_similar(_pick(unit, sources, rows), _pick(unit, destinations, rows))
+    slots = (nearest + first * half).flatten()
     counts = torch.ones(rows * half, device=keys.device).index_add_(
         0, slots, torch.ones_like(slots, dtype=torch.float32)
     )
