@@ -41,6 +41,7 @@ Fps: TypeAlias = Annotated[float, Field(ge=1, le=240)]
 Unit: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Text: TypeAlias = Annotated[str, Field(min_length=1, max_length=1000)]
 BankPolicy: TypeAlias = Literal["keep", "reset", "restore", "fade"]
+Switch: TypeAlias = bool | Literal["auto"]
 BlendTime: TypeAlias = Annotated[float, Field(ge=0, le=60)]
 
 
@@ -182,6 +183,23 @@ class FusionSettings(Section):
     )
 
 
+class SpeedSettings(Section):
+    """How a frame is computed, rung by rung; the picture stays the same within rounding.
+
+    ``auto``: on where it pays and can be had. ``true``: on, and a warning where it cannot be had.
+    """
+
+    joined_qkv: Switch = Field("auto", description="one product for queries, keys and values")
+    padded_heads: Switch = Field("auto", description="attention heads of 40 widened to 64; auto: measured on CUDA")
+    cached_prompt: Switch = Field("auto", description="keys and values of a prompt computed once")
+    cached_time: Switch = Field("auto", description="time embeddings computed once")
+    late_update: Switch = Field("auto", description="the bank is updated after the picture was handed on")
+    channels_last: Switch = Field("auto", description="memory layout of the convolutions")
+    pinned: Switch = Field("auto", description="page-locked host memory and copies beside the work (CUDA)")
+    graphs: Switch = Field("auto", description="a frame is one captured CUDA graph")
+    compile: Switch = Field("auto", description="torch.compile, which takes minutes at the start; auto: not")
+
+
 class TranslatorSettings(Section):
     """What the picture becomes, and how."""
 
@@ -192,12 +210,15 @@ class TranslatorSettings(Section):
         "auto", description="stream: steps of several frames in one batch; sequential: no added frame delay"
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    attention: Literal["auto", "sdpa", "xformers"] = "auto"
+    attention: Literal["auto", "sdpa", "flash", "cudnn", "efficient", "xformers"] = Field(
+        "auto", description="auto: on CUDA the quickest for each level, by measurement; else sdpa"
+    )
     guidance: Annotated[float, Field(ge=1, le=20)] | None = Field(
         None, description="for models that were distilled with guidance (LCM checkpoints) only; none: 8.5 for those"
     )
     bank: BankSettings = BankSettings()
     fusion: FusionSettings = FusionSettings()
+    speed: SpeedSettings = SpeedSettings()
 
     @model_validator(mode="after")
     def _timesteps_are_distinct(self) -> TranslatorSettings:

@@ -15,7 +15,7 @@ from torch.nn.functional import normalize, scaled_dot_product_attention
 
 from streamv2v_obs.frames import Frame, Tag
 from streamv2v_obs.settings import TranslatorSettings, lcm_indices
-from streamv2v_obs.translator.attention import find_layers
+from streamv2v_obs.translator.attention import find_layers, take_out
 from streamv2v_obs.translator.lcm import clean_latent, row_constants
 from streamv2v_obs.translator.loading import Model
 from streamv2v_obs.translator.stream_batch import Origin, StreamBatch
@@ -118,8 +118,10 @@ class ReferenceTranslator:
     @torch.inference_mode()
     def step(self, frame: Frame) -> Frame | None:
         """Take a picture; give the one that leaves."""
-        for attention, layer in zip(self._attentions, self._layers, strict=True):
-            attention.processor = layer
+        if self._attentions[0].processor is not self._layers[0]:
+            take_out(self._model.unet)  # ours, and what it keeps of prompts and times
+            for attention, layer in zip(self._attentions, self._layers, strict=True):
+                attention.processor = layer
         rows, model = self._rows, self._model
         latent = model.autoencoder.encode(frame.pixels)
         rows.enter(latent, self._prompt, Origin(frame.captured_at, frame.index))

@@ -2,71 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, Literal, Protocol, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
-from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.settings import FusionSettings
-from streamv2v_obs.translator.bank import BankLayer
+from streamv2v_obs.translator.bank import BankLayer, FeatureBank
 from streamv2v_obs.translator.fusion import fuse
+from streamv2v_obs.translator.joined import JoinedProjections
+from streamv2v_obs.translator.kernels import Attend as Attend
+from streamv2v_obs.translator.kernels import Kernel, Level
+from streamv2v_obs.translator.kernels import attend_sdpa as attend_sdpa
 from streamv2v_obs.translator.suitability import check_attention
-
-Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Softmax attention of q (B, N, heads, d) over k, v (B, T, heads, d), which may be strided: (B, N, heads, d)."""
 
 Observer: TypeAlias = Callable[[int, str, Tensor], None]
 """Is shown, layer by layer, ``attn1_in``, ``attn1_unfused``, ``ff_maxcos``, ``ff_idx`` and ``attn1_out``."""
 
 # The paper fuses in the middle block and the two up blocks of lowest resolution.
 FUSED_BLOCKS = ("mid_block.", "up_blocks.0.", "up_blocks.1.")
-
-
-# --- the seam between attention kernels ---------------------------------------------------------------------
-
-
-def attend_sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """torch's own kernels; on every device."""
-    return scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2)
-
-
-def _open_xformers(device: torch.device, dtype: torch.dtype) -> Attend:
-    # Chosen by device, never by whether the import succeeds: xformers imports everywhere and fails at the call.
-    if device.type != "cuda":
-        raise ConfigError(
-            f"translator.attention = 'xformers' needs a CUDA device, and this is {device.type}: use auto"
-        )
-    try:
-        from xformers.ops import memory_efficient_attention
-
-        sample = torch.zeros((1, 8, 1, 64), device=device, dtype=dtype)
-        memory_efficient_attention(sample, sample, sample)
-    except (ImportError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError(f"translator.attention = 'xformers' does not run here ({reason}): use auto") from error
-
-    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        answer: Tensor = memory_efficient_attention(q, k, v)
-        return answer
-
-    return attend
-
-
-def choose_attention(
-    wish: Literal["auto", "sdpa", "xformers"], device: torch.device, dtype: torch.dtype
-) -> tuple[Literal["sdpa", "xformers"], Attend]:
-    """The kernel to use and its name. ``auto`` is sdpa on every device until a measurement says otherwise.
-
-    Raises ConfigError where xformers was asked for and cannot run.
-    """
-    if wish == "xformers":
-        return "xformers", _open_xformers(device, dtype)
-    return "sdpa", attend_sdpa
 
 
 # --- what there is to extend --------------------------------------------------------------------------------
@@ -87,7 +44,7 @@ def find_layers(
     a UNet with self-attention of another kind.
     """
     check_attention(unet)
-    _take_out(unet)  # else these zeros would run through, and into, another translator's bank
+    take_out(unet)  # else these zeros would run through, and into, another translator's bank
     layers: list[BankLayer] = []
     handles = []
     for name, block in _transformer_blocks(unet):
@@ -115,11 +72,35 @@ def find_layers(
 # --- in and out of the UNet ---------------------------------------------------------------------------------
 
 
-def _take_out(unet: UNet2DConditionModel) -> None:
+def levels_of(unet: UNet2DConditionModel, layers: Sequence[BankLayer], rows: int, capacity: int) -> tuple[Level, ...]:
+    """The shapes of each layer's attention once a bank of ``capacity`` frames is full; ``rows`` pictures a call."""
+    heads = {f"{name}.attn1": int(block.attn1.heads) for name, block in _transformer_blocks(unet)}
+    return tuple(
+        Level(
+            rows,
+            layer.tokens,
+            layer.tokens * (1 + capacity),
+            heads[layer.name],
+            layer.channels // heads[layer.name],
+        )
+        for layer in layers
+    )
+
+
+def take_out(unet: UNet2DConditionModel) -> None:
     """Remove whichever translator's attention the UNet runs through."""
     for _, block in _transformer_blocks(unet):
         if isinstance(block.attn1.processor, _LayerAttention):
             block.attn1.processor.owner.remove()
+
+
+class Companion(Protocol):
+    """Something else that is put into the UNet together with the attention, and knows the rows in the call."""
+
+    rows: slice
+
+    def put_in(self) -> None: ...
+    def take_out(self) -> None: ...
 
 
 class AttendedBank(Protocol):
@@ -133,8 +114,9 @@ class AttendedBank(Protocol):
 class ExtendedAttention:
     """Equations 1 and 2 for all self-attention layers of one UNet; with no bank, plain attention by the same kernel.
 
-    A UNet holds one of these at most: ``install`` takes the place of another. Cross-attention is left alone, and so
-    are all weights.
+    A UNet holds one of these at most: ``install`` takes the place of another. All weights are left alone.
+    ``kernels``: one for each layer, instead of ``attend`` for all; wider heads than the layer's are joined ones.
+    ``joined``: each layer's three projections are one product over copies of their weights.
     """
 
     def __init__(
@@ -145,12 +127,15 @@ class ExtendedAttention:
         fusion: FusionSettings,
         attend: Attend,
         observer: Observer | None = None,
+        *,
+        kernels: Sequence[Kernel] = (),
+        joined: bool = False,
+        companions: Sequence[Companion] = (),
     ) -> None:
         self.bank = bank
-        self.attend = attend
         self.observer = observer
-        self.rows = slice(0, 1)
-        """Which rows of the stream batch the next UNet call holds."""
+        self.companions = tuple(companions)
+        self._rows = slice(0, 1)
         # Tensors, so that a graph captured over them never has to be captured again for another value.
         device = next(unet.parameters()).device
         self.strength = torch.tensor(fusion.strength, device=device)
@@ -158,8 +143,34 @@ class ExtendedAttention:
         self._unet = unet
         self._site = fusion.site
         self._layers = layers
+        blocks = dict(_transformer_blocks(unet))
+        self._attentions: list[Any] = [blocks[layer.name.removesuffix(".attn1")].attn1 for layer in layers]
+        self.kernels: list[Attend] = [kernel.attend for kernel in kernels] or [attend] * len(layers)
+        self.joined: list[JoinedProjections | None] = [None] * len(layers)
+        for number, attention in enumerate(self._attentions):
+            own = int(attention.inner_dim // attention.heads)
+            width = kernels[number].width if kernels else own
+            if joined or width > own:
+                self.joined[number] = JoinedProjections(attention, width)
         self._replaced: list[tuple[Any, Any, _LayerAttention]] = []  # module, its own processor, ours
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
+
+    @property
+    def rows(self) -> slice:
+        """Which rows of the stream batch the next UNet call holds."""
+        return self._rows
+
+    @rows.setter
+    def rows(self, rows: slice) -> None:
+        self._rows = rows
+        for companion in self.companions:
+            companion.rows = rows
+
+    def refresh(self) -> None:
+        """Copy the UNet's weights anew where copies are kept: they have changed."""
+        for joined in self.joined:
+            if joined is not None:
+                joined.refresh()
 
     @property
     def installed(self) -> bool:
@@ -171,7 +182,7 @@ class ExtendedAttention:
         if self.installed:
             return
         self.remove()
-        _take_out(self._unet)
+        take_out(self._unet)
         blocks = {f"{name}.attn1": block for name, block in _transformer_blocks(self._unet)}
         for number, layer in enumerate(self._layers):
             block = blocks[layer.name]
@@ -180,6 +191,8 @@ class ExtendedAttention:
             block.attn1.set_processor(ours)
             if self._site == "block":
                 self._handles.append(block.register_forward_hook(self._block_hook(number)))
+        for companion in self.companions:
+            companion.put_in()
 
     def remove(self) -> None:
         """Put back what was there; the UNet is bit-identical to what it was before. A second time is no change."""
@@ -189,6 +202,8 @@ class ExtendedAttention:
                 attention.set_processor(before)
         for handle in self._handles:
             handle.remove()
+        for companion in self.companions:
+            companion.take_out()
         self._replaced.clear()
         self._handles.clear()
 
@@ -235,12 +250,23 @@ class _LayerAttention:
     ) -> Tensor:
         owner, number = self.owner, self._number
         owner.show(number, "attn1_in", hidden_states)
-        queries, keys, values = attn.to_q(hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states)
-        if owner.bank is not None:
-            keys, values = owner.bank.extend(number, owner.rows, keys, values)
+        joined, bank = owner.joined[number], owner.bank
+        scale = None
+        if joined is None:
+            queries, keys, values = attn.to_q(hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states)
+        else:
+            scale = joined.scale
+            queries, both = joined.project(hidden_states)
+            keys, values = both.chunk(2, dim=-1)
+        if joined is not None and isinstance(bank, FeatureBank):
+            keys, values = bank.extend_joined(number, owner.rows, both)
+        elif bank is not None:
+            keys, values = bank.extend(number, owner.rows, keys, values)
         heads = (attn.heads, -1)
-        attended = owner.attend(queries.unflatten(-1, heads), keys.unflatten(-1, heads), values.unflatten(-1, heads))
-        output: Tensor = attn.to_out[0](attended.flatten(-2))
+        attended = owner.kernels[number](
+            queries.unflatten(-1, heads), keys.unflatten(-1, heads), values.unflatten(-1, heads), scale
+        ).flatten(-2)
+        output: Tensor = attn.to_out[0](attended) if joined is None else joined.give_back(attended)
         owner.show(number, "attn1_unfused", output)
         if self._fuses_here:
             output = owner.fuse_output(number, output)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import torch
@@ -12,10 +12,13 @@ from torch import Tensor
 
 from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.settings import TranslatorSettings, check_steps, lcm_indices
-from streamv2v_obs.translator.attention import ExtendedAttention, Observer, choose_attention, find_layers
+from streamv2v_obs.translator.attention import ExtendedAttention, Observer, attend_sdpa, find_layers, levels_of
 from streamv2v_obs.translator.bank import FeatureBank, FeaturesSnapshot
+from streamv2v_obs.translator.kernels import choose_kernels, described
 from streamv2v_obs.translator.lcm import GUIDANCE, PredictionType, clean_latent, guidance_condition, row_constants
 from streamv2v_obs.translator.merging import draw_partitions
+from streamv2v_obs.translator.row_prompts import RowPrompts, cross_attentions
+from streamv2v_obs.translator.row_times import RowTimes
 from streamv2v_obs.translator.stream_batch import Departed, Origin, RowsSnapshot, StreamBatch
 
 
@@ -84,11 +87,23 @@ class LatentTranslator:
         self.schedule: Literal["stream", "sequential"] = (
             "sequential" if settings.schedule == "sequential" or self.steps == 1 else "stream"
         )
-        self.attention, attend = choose_attention(settings.attention, device, dtype)
-        self.layers = layers = find_layers(unet, latent_shape, settings.fusion)
+        speed = settings.speed
+        layers = find_layers(unet, latent_shape, settings.fusion)
+        capacity = 0 if settings.bank.kind == "off" else settings.bank.length if settings.bank.kind == "queue" else 1
+        levels = levels_of(unet, layers, self.steps if self.schedule == "stream" else 1, capacity)
+        kernels = choose_kernels(settings.attention, levels, speed.padded_heads, device, dtype)
+        self.attention = described(levels, kernels)
+        self.layers = layers = tuple(
+            replace(layer, widened=level.heads * kernel.width if kernel.width > level.width else None)
+            for layer, level, kernel in zip(layers, levels, kernels, strict=True)
+        )
         self.condition = self._guidance_condition()
         with torch.inference_mode():
-            self.rows = StreamBatch(row_constants(acp, indices, device), latent_shape, device)
+            cached = cross_attentions(unet) if speed.cached_prompt else ()
+            self.prompts = RowPrompts(self.steps, device, dtype, tuple(cached))
+            self.times = RowTimes(unet, self.steps, self.condition, cached=bool(speed.cached_time))
+            self.rows = StreamBatch(row_constants(acp, indices, device), latent_shape, device, self.prompts)
+            self.times.compute(self.rows.constants.timesteps)
             self._bank: FeatureBank | None = None
             if settings.bank.kind != "off":
                 self._bank = FeatureBank(
@@ -101,11 +116,22 @@ class LatentTranslator:
                     dtype=dtype,
                     keep_all_outputs=keep_all_outputs,
                 )
-            self.extension = ExtendedAttention(unet, layers, self._bank, settings.fusion, attend, observer)
+            self.extension = ExtendedAttention(
+                unet,
+                layers,
+                self._bank,
+                settings.fusion,
+                attend_sdpa,
+                observer,
+                kernels=kernels,
+                joined=bool(speed.joined_qkv),
+                companions=(self.prompts, self.times),
+            )
         self.graph: PredictingGraph | None = None
         """Computes instead of the UNet where it is set and ready."""
         self._calls = 0
         self._update_due = False
+        self._origin: Origin | None = None
         self._closed = False
         self._seed = settings.seed
         self.set_seed(settings.seed)
@@ -119,57 +145,84 @@ class LatentTranslator:
         ``prompt``: (1, L, D) of this frame, which keeps it to its end; or (S, L, D), which overwrites every row's.
         The bank's update is left for ``settle``, so that it delays nobody's picture.
         """
-        if self.schedule == "sequential":
-            return self._run_through(latent, prompt, origin)
-        self.rows.enter(latent, prompt, origin)
-        return self._advance()
+        if self.schedule == "stream" and self.rows.starts:
+            self.rows.fill(latent)
+        self.admit(prompt, origin)
+        clean = self.compute(latent)
+        return Departed(clean, self.depart())
 
     @torch.inference_mode()
     def flush(self) -> list[Departed]:
         """Advance the frames in flight without a new one until all have left; the next ``step`` starts warm."""
         departed = []
         while self.rows.waiting:
-            out = self._advance()
+            self._ready()
+            clean = self.compute(None)
+            out = Departed(clean, self.depart())
             if out.origin is not None and not out.origin.copy:
                 departed.append(out)
         self.rows.restart()
         return departed
 
-    def _advance(self) -> Departed:
-        self.settle()
-        if self.rows.prompts is None:
-            raise RuntimeError("no frame has entered yet")
-        x0 = self._call(slice(0, self.steps), self.rows.noised, self.rows.prompts)
-        self._count_frame()
-        return self.rows.advance(x0)
+    # A frame is ``admit``, ``compute``, ``depart``: only the one in the middle works on the device.
 
-    def _run_through(self, latent: Tensor, prompt: Tensor, origin: Origin | None) -> Departed:
+    def admit(self, prompt: Tensor, origin: Origin | None) -> None:
+        """Note whose the next frame is; all that it needs is laid ready."""
+        self._ready()
+        if self.schedule == "stream":
+            self.rows.admit(prompt, origin)
+        else:
+            self._origin = origin
+            self.prompts.set_all(prompt)
+
+    def _ready(self) -> None:
+        if self._closed:
+            raise RuntimeError("this translator is closed")
         self.settle()
+        # Another translator may have used the same UNet since; where none has, this costs one look-up.
+        self.extension.install()
+
+    def compute(self, latent: Tensor | None) -> Tensor:
+        """A frame's work on the device: the clean latent (1, C, h, w) that leaves, float32. None: no frame enters.
+
+        Asks nothing of any tensor and notes nothing: the same operations on the same memory for every frame, as long
+        as the bank is as full as it was.
+        """
+        if self.schedule == "stream":
+            if latent is not None:
+                self.rows.noise_first(latent)
+            x0 = self._call(slice(0, self.steps), self.rows.noised)
+            self.rows.noise_others(x0)
+            return x0[-1:]
+        if latent is None:
+            raise RuntimeError("one frame after another leaves none to be flushed")
         x0 = latent.to(torch.float32)
         for k in range(self.steps):
             constants = self.rows.constants.of(slice(k, k + 1))
-            noised = constants.alpha * x0 + constants.beta * self.rows.noise[k : k + 1]
-            own = prompt if prompt.shape[0] == 1 else prompt[k : k + 1]
-            x0 = self._call(slice(k, k + 1), noised, own)
-        self._count_frame()
-        return Departed(x0, origin)
+            x0 = self._call(slice(k, k + 1), constants.alpha * x0 + constants.beta * self.rows.noise[k : k + 1])
+        return x0
 
-    def _call(self, rows: slice, noised: Tensor, prompts: Tensor) -> Tensor:
+    def depart(self) -> Origin | None:
+        """Note that a frame was computed; whose it is that left."""
+        self._update_due = self._bank is not None and self._calls % self.settings.bank.interval == 0
+        self._calls += 1
+        return self.rows.depart() if self.schedule == "stream" else self._origin
+
+    def _call(self, rows: slice, noised: Tensor) -> Tensor:
         """One UNet call over ``rows``: their clean latents, float32."""
-        if self._closed:
-            raise RuntimeError("this translator is closed")
+        embeddings = self.prompts.embeddings
+        if embeddings is None:
+            raise RuntimeError("no frame has entered yet")
         constants = self.rows.constants.of(rows)
         if self.graph is not None and self.graph.ready:
-            prediction = self.graph(rows, noised, constants.timesteps, prompts)
+            prediction = self.graph(rows, noised, constants.timesteps, embeddings[rows])
         else:
-            # Another translator may have used the same UNet since; where none has, this costs one look-up.
-            self.extension.install()
             self.extension.rows = rows
             (prediction,) = self.unet(
                 noised.to(self._dtype),
                 constants.timesteps,
                 timestep_cond=None if self.condition is None else self.condition.expand(len(noised), -1),
-                encoder_hidden_states=prompts.to(self._dtype),
+                encoder_hidden_states=embeddings[rows].to(self._dtype),
                 return_dict=False,
             )
         x0 = clean_latent(noised, prediction, constants, self._prediction_type)
@@ -190,10 +243,6 @@ class LatentTranslator:
         return None
 
     # --- the bank --------------------------------------------------------------------------------------------
-
-    def _count_frame(self) -> None:
-        self._update_due = self._bank is not None and self._calls % self.settings.bank.interval == 0
-        self._calls += 1
 
     @torch.inference_mode()
     def settle(self, partitions: Sequence[Tensor] | None = None) -> None:
@@ -283,6 +332,14 @@ class LatentTranslator:
             raise ConfigError(f"translator.strength: {error}") from error
         indices = lcm_indices(strength, self.steps)
         self.rows.set_constants(row_constants(self._acp, indices, self._device))
+        self.times.compute(self.rows.constants.timesteps)
+
+    @torch.inference_mode()
+    def refresh(self) -> None:
+        """The UNet's weights have changed: compute anew what is kept of them, in place."""
+        self.extension.refresh()
+        self.prompts.refresh()
+        self.times.compute(self.rows.constants.timesteps)
 
     @torch.inference_mode()
     def set_fusion(self, strength: float) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from streamv2v_obs.translator.lcm import RowConstants
+from streamv2v_obs.translator.row_prompts import RowPrompts
 
 
 @dataclass(frozen=True)
@@ -48,38 +49,73 @@ class StreamBatch:
     """S rows; row k always stands at timestep k, and frames move down one row a call.
 
     Each row also holds the prompt that its frame came in with, so that no picture mixes two prompts.
+
+    What is done with tensors (``noise_first``, ``noise_others``) stands apart from what is known of the frames
+    (``enter``, ``depart``): the former is the same for every frame, and may be captured in a graph.
     """
 
-    def __init__(self, constants: RowConstants, latent_shape: tuple[int, int, int], device: torch.device) -> None:
+    def __init__(
+        self,
+        constants: RowConstants,
+        latent_shape: tuple[int, int, int],
+        device: torch.device,
+        prompts: RowPrompts | None = None,
+    ) -> None:
         self.size = len(constants.timesteps)
         self.constants = constants
         self.noise = torch.zeros((self.size, *latent_shape), device=device)
         self.noised = torch.zeros_like(self.noise)
         """What enters the UNet next, float32 (S, C, h, w)."""
-        self.prompts: Tensor | None = None
+        self._prompts = prompts or RowPrompts(self.size, device)
         self._origins: list[Origin | None] = [None] * self.size
         self._started = False
 
     # --- frames ----------------------------------------------------------------------------------------------
+
+    @property
+    def prompts(self) -> Tensor | None:
+        """(S, L, D), each row's own; None before the first frame."""
+        return self._prompts.embeddings
+
+    @property
+    def starts(self) -> bool:
+        """Whether the next frame fills all rows."""
+        return not self._started
 
     def enter(self, latent: Tensor, prompt: Tensor, origin: Origin | None) -> None:
         """A new frame's clean latent (1, C, h, w) takes row 0, or all rows if none has entered since the last start.
 
         ``prompt`` (1, L, D) belongs to this frame; (S, L, D) overwrites the prompts of all rows.
         """
-        if self.prompts is None:
-            self.prompts = prompt.repeat(self.size // prompt.shape[0], 1, 1)
-        elif self._started and prompt.shape[0] == 1:
-            self.prompts[:1].copy_(prompt)
+        if self.starts:
+            self.fill(latent)
         else:
-            self.prompts.copy_(prompt.expand_as(self.prompts))
-        if self._started:
-            self._noise_rows(slice(0, 1), latent)
+            self.noise_first(latent)
+        self.admit(prompt, origin)
+
+    def admit(self, prompt: Tensor, origin: Origin | None) -> None:
+        """Note whose the latent is that takes row 0, or all rows, and by which prompt it goes."""
+        if self._started and prompt.shape[0] == 1:
+            self._prompts.set(0, prompt)
         else:
-            self._noise_rows(slice(0, self.size), latent)
+            self._prompts.set_all(prompt)
+        if not self._started:
             self._origins = [None if origin is None else replace(origin, copy=True)] * self.size
             self._started = True
         self._origins[0] = origin
+
+    def fill(self, latent: Tensor) -> None:
+        """Noise one frame's latent for every row: the warm start."""
+        self._noise_rows(slice(0, self.size), latent)
+
+    def noise_first(self, latent: Tensor) -> None:
+        """Noise a frame's latent for row 0."""
+        self._noise_rows(slice(0, 1), latent)
+
+    def noise_others(self, x0: Tensor) -> None:
+        """Noise the clean latents (S, C, h, w) of all rows but the last anew, each for the row below its own."""
+        if self.size > 1:
+            self._noise_rows(slice(1, self.size), x0[:-1])
 
     def start_from_zeros(self, prompts: Tensor) -> None:
         """No warm start: rows 1..S-1 enter the first call as zeros, and show no frame when they leave.
@@ -87,17 +123,19 @@ class StreamBatch:
         ``prompts``: (S, L, D), each row's own.
         """
         self.noised.zero_()
-        self.prompts = prompts.clone()
+        self._prompts.set_all(prompts)
         self._origins = [None] * self.size
         self._started = True
 
     def advance(self, x0: Tensor) -> Departed:
         """Move every frame down one row, noised anew for it; the last row's leaves. ``x0``: (S, C, h, w), clean."""
-        departed = Departed(x0[-1:], self._origins[-1])
-        if self.size > 1:
-            self._noise_rows(slice(1, self.size), x0[:-1])
-            if self.prompts is not None:
-                self.prompts[1:] = self.prompts[:-1].clone()
+        self.noise_others(x0)
+        return Departed(x0[-1:], self.depart())
+
+    def depart(self) -> Origin | None:
+        """Note that every frame has moved down one row; whose it was that left."""
+        departed = self._origins[-1]
+        self._prompts.shift()
         # Row 0 keeps its latent: a flush sends it in again, as a frame that nobody asked for.
         self._origins = [None, *self._origins[:-1]]
         return departed
@@ -155,7 +193,7 @@ class StreamBatch:
             clean = _clean(snapshot.noised, snapshot.noise, snapshot.alpha, snapshot.beta)
             self._noise_rows(slice(0, self.size), clean)
         if snapshot.prompts is not None:
-            self.prompts = snapshot.prompts.clone()
+            self._prompts.set_all(snapshot.prompts)
         self._origins = list(snapshot.origins)
         self._started = snapshot.started
 

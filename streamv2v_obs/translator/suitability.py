@@ -27,7 +27,7 @@ def check_attention(unet: UNet2DConditionModel) -> None:
             continue
         if block.attn2 is not None and not block.attn2.is_cross_attention:
             raise ModelLoadError(f"this UNet cannot be used: {name}.attn2 is self-attention, too; {_FAMILY}")
-        if said := _what_is_not_plain(block.attn1):
+        if said := what_is_not_plain(block.attn1):
             raise ModelLoadError(f"this UNet cannot be used: {name}.attn1 has {said}; {_FAMILY}")
         extended += 1
     for name, module in unet.named_modules():
@@ -39,7 +39,7 @@ def check_attention(unet: UNet2DConditionModel) -> None:
         raise ModelLoadError(f"this UNet cannot be used: it has no self-attention, and so no memory; {_FAMILY}")
 
 
-def _what_is_not_plain(attention: Attention) -> str:
+def what_is_not_plain(attention: Attention) -> str:
     """What equation 1 would leave out of this attention; empty where nothing."""
     oddities = {
         "a group norm": attention.group_norm is not None,

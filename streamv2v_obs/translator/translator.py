@@ -103,6 +103,7 @@ class Translator:
         self._live = live
         self._fade: Ramp | None = None
         self._fusion = settings.fusion.strength
+        self._weights = model.weights_version
         coder = model.autoencoder
         if self.width % coder.factor or self.height % coder.factor:
             raise ConfigError(
@@ -218,7 +219,10 @@ class Translator:
         return pictures
 
     def _follow_style(self) -> None:
-        """Graphs hold the weights of one style; torch computes every other one."""
+        """Copies of weights follow them; OpenVINO's graphs hold those of one style, and torch computes every other."""
+        if self._weights != self._model.weights_version:
+            self._weights = self._model.weights_version
+            self._latents.refresh()
         if self._graphs is None:
             return
         fits = self._model.style == self._graphs.style

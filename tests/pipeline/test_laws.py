@@ -177,16 +177,16 @@ def test_nobody_attends_to_more_than_has_been_stored(unet: UNet2DConditionModel,
     bank = core.bank
     assert bank is not None
     lengths: list[int] = []
-    extend = bank.extend
+    extend = bank.extend_joined
 
-    def spy(number: int, rows: slice, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        all_keys, all_values = extend(number, rows, keys, values)
+    def spy(number: int, rows: slice, both: Tensor) -> tuple[Tensor, Tensor]:
+        all_keys, all_values = extend(number, rows, both)
         assert all_keys.abs().amin(dim=1).amax() > 0
         if number == 0:
-            lengths.append(all_keys.shape[1] // keys.shape[1])
+            lengths.append(all_keys.shape[1] // both.shape[1])
         return all_keys, all_values
 
-    bank.extend = spy  # type: ignore[method-assign]
+    bank.extend_joined = spy  # type: ignore[method-assign]
     run(core, clip(6))
     calls = 1 if schedule == "stream" else 2
     assert lengths == [n for n in (1, 2, 3, 4, 4, 4) for _ in range(calls)]
