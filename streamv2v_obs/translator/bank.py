@@ -186,6 +186,8 @@ class FeatureBank:
             # A buffer holds [current frame, bank], a partition counts [bank, current frame].
             doubled = 2 * one.tokens
             where = torch.cat([(partitions[number].to(torch.int64) + one.tokens) % doubled for number in one.numbers])
+            if one.where.device.type == "cuda":
+                where = where.pin_memory()  # else the copy would wait for all that the device has still to do
             one.where.copy_(where, non_blocking=True)
 
     def compute_update(self) -> None:

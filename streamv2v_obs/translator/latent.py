@@ -129,8 +129,11 @@ class LatentTranslator:
             )
         self.graph: PredictingGraph | None = None
         """Computes instead of the UNet where it is set and ready."""
+        self.run_update: Callable[[Callable[[], None]], None] = lambda update: update()
+        """Runs the bank's update; whoever captures it in a graph puts that in its place."""
         self._calls = 0
         self._update_due = False
+        self._prepared = False
         self._origin: Origin | None = None
         self._closed = False
         self._seed = settings.seed
@@ -253,11 +256,27 @@ class LatentTranslator:
         """
         if self._bank is None or not self._update_due:
             return
-        if partitions is None and self.merge_due:
-            tokens = [layer.tokens for layer in self.layers]
-            partitions = draw_partitions(self._seed, self._bank.updates, self.steps, tokens)
-        self._bank.update(partitions)
-        self._update_due = False
+        if partitions is not None:
+            self._bank.prepare_update(partitions)
+        else:
+            self.prepare_update()
+        self.run_update(self._bank.compute_update)
+        self._bank.count_update()
+        self._update_due = self._prepared = False
+
+    @torch.inference_mode()
+    def prepare_update(self) -> None:
+        """Draw what the update that is due needs, if one is: the host's work, done while the device computes."""
+        if self._bank is None or self._prepared or not self.merge_due:
+            return
+        tokens = [layer.tokens for layer in self.layers]
+        self._bank.prepare_update(draw_partitions(self._seed, self._bank.updates, self.steps, tokens))
+        self._prepared = True
+
+    @property
+    def filled(self) -> float:
+        """How full the bank is now, 0 .. 1, no update being done for it; 1 where there is none."""
+        return 1.0 if self._bank is None else self._bank.stored / self._bank.capacity
 
     @property
     def merge_due(self) -> bool:
@@ -280,7 +299,7 @@ class LatentTranslator:
 
     def forget_bank(self) -> None:
         """Empty the bank, and leave the frames in flight alone; the next frame is stored whole."""
-        self._update_due = False
+        self._update_due = self._prepared = False
         self._calls = 0
         if self._bank is not None:
             self._bank.clear()
@@ -306,7 +325,7 @@ class LatentTranslator:
             )
         if self._bank is not None and snapshot.features is not None:
             self._bank.restore(snapshot.features)
-        self._update_due = False
+        self._update_due = self._prepared = False
         self._calls = snapshot.calls
         # One frame after the other leaves none in flight: those of a stream's snapshot would come out at the end.
         if in_flight and self.schedule == "stream":

@@ -29,6 +29,8 @@ from streamv2v_obs.translator.latent import BankSnapshot, LatentTranslator
 from streamv2v_obs.translator.lcm import PredictionType
 from streamv2v_obs.translator.openvino_graph import note_agreement, noted_agreement
 from streamv2v_obs.translator.pixels import Autoencoder
+from streamv2v_obs.translator.rungs import choose_rungs
+from streamv2v_obs.translator.static_frame import StaticFrame
 from streamv2v_obs.translator.stream_batch import Departed, Origin
 
 __all__ = ["BankSnapshot", "TranslationModel", "Translator"]
@@ -109,6 +111,12 @@ class Translator:
             raise ConfigError(
                 f"model.width, model.height = {self.width}x{self.height}: allowed are multiples of {coder.factor}"
             )
+        _lay_out(model, channels_last=bool(settings.speed.channels_last))
+        openvino = wants_openvino(model)
+        if openvino and settings.speed.padded_heads is True:
+            log.warning("translator.speed.padded_heads = true: not with OpenVINO, whose graphs know no padding")
+            speed = settings.speed.model_copy(update={"padded_heads": False})
+            settings = settings.model_copy(update={"speed": speed})
         with _memory_said_plainly(settings.steps):
             self._latents = LatentTranslator(
                 model.unet,
@@ -123,9 +131,13 @@ class Translator:
         self._coder: PixelCoder = coder
         self._graphs: Graphs | None = None
         self.agreement_db: float | None = None
-        """How like torch's the pictures of OpenVINO's graphs are, where there are such graphs."""
-        if wants_openvino(model):
+        """How like the plain path's the pictures of another path are, where another one is in force."""
+        self._static: StaticFrame | None = None
+        if openvino:
             self._prepare_openvino()
+        self._rungs = choose_rungs(settings.speed, model.device)
+        if self._rungs.static and self._graphs is None:
+            self._prepare_static()
 
     # --- frames ----------------------------------------------------------------------------------------------
 
@@ -143,9 +155,13 @@ class Translator:
         self._follow_style()
         with _memory_said_plainly(self._latents.steps):
             prompt = self._prompt.at(frame.captured_at)
-            latent = self._coder.encode(frame.pixels)
             self._fade_bank_at(frame.captured_at)
-            departed = self._latents.step(latent, prompt, Origin(frame.captured_at, frame.index))
+            origin = Origin(frame.captured_at, frame.index)
+            if self._static is not None:
+                return self._shown(*self._static.step(frame.pixels, prompt, origin))
+            departed = self._latents.step(self._coder.encode(frame.pixels), prompt, origin)
+            if not self._rungs.late_update:
+                self._latents.settle()
             return self._picture(departed)
 
     def flush(self) -> list[Frame]:
@@ -162,8 +178,12 @@ class Translator:
     def _picture(self, departed: Departed) -> Frame | None:
         origin = departed.origin
         if origin is None or (origin.copy and not self._live):
+            return None  # not worth decoding
+        return self._shown(self._coder.decode(departed.latent.to(self._model.dtype)), origin)
+
+    def _shown(self, pixels: Pixels, origin: Origin | None) -> Frame | None:
+        if origin is None or (origin.copy and not self._live):
             return None
-        pixels = self._coder.decode(departed.latent.to(self._model.dtype))
         return Frame(pixels, origin.captured_at, origin.index, Tag.TRANSLATED)
 
     # --- what computes ---------------------------------------------------------------------------------------
@@ -202,6 +222,28 @@ class Translator:
             log.warning("OPENVINO COMPUTES SOMETHING ELSE: %s; it is used because model.backend says so", said)
         self._graphs = graphs
         self._use(graphs)
+
+    def _prepare_static(self) -> None:
+        """Warm up, capture, and use it if it paints what the plain path paints."""
+        rungs, size = self._rungs, (self.height, self.width)
+        log.info("preparing the fast path%s", ", which compiles for some minutes" if rungs.compile else "")
+        plain = self._try(None)
+        static = StaticFrame(self._latents, self._model.autoencoder, size, rungs)
+        prompt = self._prompt.encode(self.prompt)
+        pictures: list[Pixels] = []
+        for _ in range(3):  # once as it is, once to be captured, once to be looked at
+            pictures = [
+                static.step(pixels, prompt, Origin(0.0, 0))[0] for pixels in trial_pictures(self.width, self.height)
+            ]
+            self.reset_bank()
+        self.agreement_db = agreement = psnr(pictures, plain)
+        log.info("the fast path's pictures are %.1f dB from the plain path's", agreement)
+        if agreement < LEAST_AGREEMENT_DB:
+            said = f"its pictures are only {agreement:.1f} dB from the plain path's, {LEAST_AGREEMENT_DB:g} are wanted"
+            log.warning("A SLOWER PATH IS TAKEN, not the fast one: %s", said)
+            self._latents.run_update = lambda update: update()
+            return
+        self._static = static
 
     def _use(self, graphs: Graphs | None) -> None:
         self._coder = self._model.autoencoder if graphs is None else graphs.coder
@@ -308,6 +350,7 @@ class Translator:
 
     def close(self) -> None:
         """Leave the UNet as it was, bit-identical; no step after it."""
+        self._static = None  # and with it the device's recordings
         self._latents.close()
 
     # --- status ----------------------------------------------------------------------------------------------
@@ -319,8 +362,26 @@ class Translator:
 
     @property
     def attention(self) -> str:
-        """The attention kernel in use: sdpa or xformers."""
+        """The attention kernels in use, one for all levels or each level's own."""
         return self._latents.attention
+
+    @property
+    def path(self) -> str:
+        """How torch computes, in a few words: which rungs of ``translator.speed`` are in force."""
+        if self.backend == "openvino":
+            return ""
+        speed, static = self._latents.settings.speed, self._static
+        there = {
+            "graphs": static is not None and static.repeated.recording,
+            "compiled": static is not None and static.compiled,
+            "pinned": static is not None and self._rungs.pinned,
+            "joined qkv": bool(speed.joined_qkv),
+            "cached prompt": bool(speed.cached_prompt),
+            "cached time": bool(speed.cached_time),
+            "late update": self._rungs.late_update,
+            "channels_last": bool(speed.channels_last),
+        }
+        return ", ".join(name for name, on in there.items() if on) or "plain"
 
     @property
     def schedule(self) -> Literal["stream", "sequential"]:
@@ -343,6 +404,15 @@ class Translator:
         """Device memory of the bank; constant."""
         bank = self._latents.bank
         return 0 if bank is None else bank.bytes
+
+
+def _lay_out(model: TranslationModel, *, channels_last: bool) -> None:
+    """Give the convolutions' weights this layout. In place: all translators over one model share it."""
+    wanted = torch.channels_last if channels_last else torch.contiguous_format
+    for module in (model.unet, model.autoencoder.module):
+        first = next((p for p in module.parameters() if p.dim() == 4 and 1 not in p.shape), None)
+        if first is not None and not first.is_contiguous(memory_format=wanted):
+            module.to(memory_format=wanted)
 
 
 @contextmanager

@@ -1,0 +1,53 @@
+"""Which of ``translator.speed`` is in force on this machine; what was asked for and cannot be had is said aloud."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import shutil
+from dataclasses import dataclass
+
+import torch
+
+from streamv2v_obs.settings import SpeedSettings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Rungs:
+    """What is decided for a whole frame; what concerns single layers is decided by these."""
+
+    graphs: bool
+    compile: bool
+    pinned: bool
+    late_update: bool
+
+    @property
+    def static(self) -> bool:
+        """Whether a frame runs over memory of its own, from pixels to pixels."""
+        return self.graphs or self.compile or self.pinned
+
+
+def _no_compiler(device: torch.device) -> str | None:
+    """Why torch.compile cannot work here; None where it can."""
+    if device.type == "cuda":
+        missing = importlib.util.find_spec("triton") is None
+        return "it needs triton, which is not installed (pip install triton-windows on Windows)" if missing else None
+    found = any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl"))
+    return None if found else "it needs a C++ compiler, and none is found"
+
+
+def choose_rungs(speed: SpeedSettings, device: torch.device) -> Rungs:
+    """What is in force; a warning for each rung that was asked for (``true``) and cannot be had."""
+    without_cuda = None if device.type == "cuda" else f"it needs a CUDA device, and this is {device.type}"
+    obstacles = {"graphs": without_cuda, "pinned": without_cuda, "compile": _no_compiler(device)}
+    chosen: dict[str, bool] = {}
+    for name, obstacle in obstacles.items():
+        wish = getattr(speed, name)
+        if wish is True and obstacle is not None:
+            log.warning("A SLOWER PATH IS TAKEN: translator.speed.%s cannot be had: %s", name, obstacle)
+        # Compiling takes minutes at the start, which nobody should meet who did not ask for it.
+        wanted = wish is True or (wish == "auto" and name != "compile")
+        chosen[name] = wanted and obstacle is None
+    return Rungs(**chosen, late_update=bool(speed.late_update))
