@@ -31,11 +31,20 @@ class Applied:
 class Looks:
     """Owns the translator; a change of ``steps`` puts another one in its place. For the thread that owns the GPU."""
 
-    def __init__(self, model: Model, settings: TranslatorSettings, width: int, height: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        settings: TranslatorSettings,
+        width: int,
+        height: int,
+        *,
+        source_fps: float | None = None,
+    ) -> None:
         self._model = model
+        self._source_fps = source_fps
         self._settings = settings  # as they are in force
         self._banks: OrderedDict[str, BankSnapshot] = OrderedDict()
-        self.translator = Translator(model, settings, width=width, height=height)
+        self.translator = Translator(model, settings, width=width, height=height, source_fps=source_fps)
 
     def close(self) -> None:
         """Leave the model as it was."""
@@ -91,7 +100,8 @@ class Looks:
         if steps != self._settings.steps:
             settings = self._settings.model_copy(update={"steps": steps, "strength": strength})
             # The new one first: if it does not fit into memory, the old one goes on.
-            made = Translator(self._model, settings, width=self.translator.width, height=self.translator.height)
+            width, height = self.translator.width, self.translator.height
+            made = Translator(self._model, settings, width=width, height=height, source_fps=self._source_fps)
         if change.style is not None:
             self._model.set_style(change.style or None)
         if made is not None:

@@ -353,6 +353,13 @@ class LatentTranslator:
         self.rows.set_constants(row_constants(self._acp, indices, self._device))
         self.times.compute(self.rows.constants.timesteps)
 
+    def set_schedule(self, schedule: Literal["stream", "sequential"]) -> None:
+        """The other schedule from the next frame on; the bank stays, the frames in flight are dropped."""
+        if schedule != self.schedule and self.steps > 1:
+            self.settle()
+            self.schedule = schedule
+            self.rows.restart()
+
     @torch.inference_mode()
     def refresh(self) -> None:
         """The UNet's weights have changed: compute anew what is kept of them, in place."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, Protocol
@@ -30,6 +31,7 @@ from streamv2v_obs.translator.lcm import PredictionType
 from streamv2v_obs.translator.openvino_graph import note_agreement, noted_agreement
 from streamv2v_obs.translator.pixels import Autoencoder
 from streamv2v_obs.translator.rungs import choose_rungs
+from streamv2v_obs.translator.schedules import ScheduleTrial
 from streamv2v_obs.translator.static_frame import StaticFrame
 from streamv2v_obs.translator.stream_batch import Departed, Origin
 
@@ -87,6 +89,9 @@ class Translator:
     answers show the first frame, since the rows were filled from it: a live run wants something to show at once;
     with ``live=False`` they are None, so that N frames in are N frames out after ``flush``.
 
+    ``source_fps``: with ``schedule: auto`` both schedules are measured on the first pictures, and the one that suits
+    this rate stays; without it, auto is stream.
+
     Raises ConfigError for settings that cannot be met, OutOfDeviceMemory where they need more than there is.
     """
 
@@ -98,6 +103,7 @@ class Translator:
         width: int | None = None,
         height: int | None = None,
         live: bool = True,
+        source_fps: float | None = None,
     ) -> None:
         self.width = width or model.width
         self.height = height or model.height
@@ -138,6 +144,10 @@ class Translator:
         self._rungs = choose_rungs(settings.speed, model.device)
         if self._rungs.static and self._graphs is None:
             self._prepare_static()
+        # Graphs of OpenVINO are made for one schedule.
+        measured = settings.schedule == "auto" and settings.steps > 1 and self._graphs is None
+        self._trial = ScheduleTrial(source_fps) if measured and source_fps is not None else None
+        self._settled_ms = 0.0
 
     # --- frames ----------------------------------------------------------------------------------------------
 
@@ -153,6 +163,17 @@ class Translator:
                 f"{list(expected)}: fit it to model.width and model.height first"
             )
         self._follow_style()
+        began_at = time.perf_counter()
+        answer = self._step(frame)
+        if self._trial is not None and not self._trial.over:
+            self._trial.note(1000 * (time.perf_counter() - began_at) + self._settled_ms)
+            self._settled_ms = 0.0
+            self._latents.set_schedule(self._trial.schedule)
+            if self._trial.over:
+                log.info("schedule auto: %s (%s)", self._trial.schedule, self._trial.reason)
+        return answer
+
+    def _step(self, frame: Frame) -> Frame | None:
         with _memory_said_plainly(self._latents.steps):
             prompt = self._prompt.at(frame.captured_at)
             self._fade_bank_at(frame.captured_at)
@@ -172,8 +193,10 @@ class Translator:
 
     def settle(self) -> None:
         """Update the bank now, if the last frame calls for it; ``step`` does it first where nobody did."""
+        began_at = time.perf_counter()
         with _memory_said_plainly(self._latents.steps):
             self._latents.settle()
+        self._settled_ms = 1000 * (time.perf_counter() - began_at)
 
     def _picture(self, departed: Departed) -> Frame | None:
         origin = departed.origin
@@ -227,6 +250,8 @@ class Translator:
         """Warm up, capture, and use it if it paints what the plain path paints."""
         rungs, size = self._rungs, (self.height, self.width)
         log.info("preparing the fast path%s", ", which compiles for some minutes" if rungs.compile else "")
+        if self._model.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # sizes never change
         plain = self._try(None)
         static = StaticFrame(self._latents, self._model.autoencoder, size, rungs)
         prompt = self._prompt.encode(self.prompt)
@@ -351,6 +376,7 @@ class Translator:
     def close(self) -> None:
         """Leave the UNet as it was, bit-identical; no step after it."""
         self._static = None  # and with it the device's recordings
+        self._latents.run_update = lambda update: update()
         self._latents.close()
 
     # --- status ----------------------------------------------------------------------------------------------
@@ -387,6 +413,11 @@ class Translator:
     def schedule(self) -> Literal["stream", "sequential"]:
         """The schedule in use."""
         return self._latents.schedule
+
+    @property
+    def schedule_reason(self) -> str:
+        """Why this schedule, where ``auto`` chose it by measurement; else nothing."""
+        return "" if self._trial is None else self._trial.reason
 
     @property
     def bank_filled(self) -> bool:

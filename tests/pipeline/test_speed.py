@@ -20,9 +20,11 @@ from streamv2v_obs.translator.latent import LatentTranslator
 from streamv2v_obs.translator.loading import Model
 from streamv2v_obs.translator.repeated import Repeated
 from streamv2v_obs.translator.rungs import Rungs, choose_rungs
+from streamv2v_obs.translator.schedules import COUNTED, PASSED_OVER, better
 from streamv2v_obs.translator.static_frame import StaticFrame
 from streamv2v_obs.translator.stream_batch import Origin
 from streamv2v_obs.translator.translator import Translator
+from tests.conftest import Require
 from tests.rigs.latents import CPU, attentive_unet, clip, furthest, prompt, run, settings, translator
 from tests.rigs.tape import Tape
 from tests.rigs.tiny_subject import tiny_subject
@@ -254,9 +256,12 @@ def test_a_whole_frame_is_one_graph_and_no_change_compiles_it_again(model: Model
     torch._dynamo.reset()
     graphs: list[int] = []
 
-    def backend(graph: Any, _: Any) -> Any:
+    # With every write into kept memory turned into values and back, as for real code; run operation by operation.
+    functional = torch._dynamo.lookup_backend("aot_eager")
+
+    def backend(graph: Any, inputs: Any) -> Any:
         graphs.append(len(graph.graph.nodes))
-        return graph.forward
+        return functional(graph, inputs)
 
     def compiled(work: Callable[[], None]) -> Callable[[], None]:
         made: Any = torch.compile(work, backend=backend, fullgraph=True, dynamic=False)
@@ -339,14 +344,51 @@ def test_a_kernel_that_does_not_run_here_is_an_error(unet: UNet2DConditionModel,
         translator(unet, attention=name)
 
 
+# --- schedule: auto -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stream_ms", "sequential_ms", "fps", "chosen"),
+    [
+        (10, 20, 30, "sequential"),  # both keep up: no delay wins
+        (20, 40, 30, "stream"),  # one frame after another would lose pictures
+        (100, 102, 30, "sequential"),  # neither keeps up, and the batch gains nothing
+        (100, 150, 30, "stream"),
+    ],
+)
+def test_auto_takes_the_schedule_that_loses_no_pictures(
+    stream_ms: float, sequential_ms: float, fps: float, chosen: str
+) -> None:
+    schedule, reason = better(stream_ms, sequential_ms, fps)
+    assert schedule == chosen
+    assert reason == f"stream {stream_ms} ms, sequential {sequential_ms} ms a picture, source {fps} fps"
+
+
+@pytest.mark.parametrize("fps", [1.0, 240.0])
+def test_auto_measures_both_schedules_live_and_says_which(model: Model, fps: float) -> None:
+    made = Translator(model, settings(steps=2, bank={"interval": 4}), source_fps=fps)
+    assert (made.schedule, made.schedule_reason) == ("stream", "being measured")
+    pictures = trial_pictures(64, 64)
+    seen = []
+    for number in range(2 * (PASSED_OVER + COUNTED)):
+        seen.append(made.schedule)
+        assert made.step(Frame(pictures[number % 8], number / 30, number)) is not None
+        made.settle()
+    assert seen == ["stream"] * (PASSED_OVER + COUNTED) + ["sequential"] * (PASSED_OVER + COUNTED)
+    if fps == 1.0:
+        assert made.schedule == "sequential"  # a picture takes this model milliseconds
+    assert made.schedule_reason.endswith(f"source {fps:g} fps")
+    made.close()
+
+
 # --- on a GPU -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device: captured frames beside eager ones")
 @pytest.mark.parametrize("schedule", ["stream", "sequential"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_captured_is_eager_on_a_gpu(schedule: str, dtype: torch.dtype) -> None:
+def test_captured_is_eager_on_a_gpu(schedule: str, dtype: torch.dtype, require: Require) -> None:
     """At least 50 dB in float32 (sums are ordered otherwise: atomics), 35 dB in float16."""
+    require("gpu", torch.cuda.is_available(), "captured frames beside eager ones")
     model = tiny_subject().model
     device = torch.device("cuda")
     for module in (model.unet, model.autoencoder.module, model.text.module):
