@@ -50,6 +50,10 @@ def status_table(status: Mapping[str, Any]) -> Table:
     if engine and engine["model"]:
         kind = " ".join(engine[key] for key in ("device", "backend", "dtype", "attention", "schedule") if engine[key])
         row("  model", f"{engine['model']}, {kind}, {engine['width']}x{engine['height']}")
+        if engine.get("path"):
+            row("  path", engine["path"])
+        if engine.get("schedule_reason"):
+            row("  schedule", f"{engine['schedule']} ({engine['schedule_reason']})")
         speed = _ms(engine["translate_ms_p50"], engine["translate_ms_p95"])
         row("  speed", f"{engine['translate_fps']:.1f} fps, {speed}")
         row("  prompt", engine["prompt"] + (f" (preset {status['preset']})" if status["preset"] else ""))

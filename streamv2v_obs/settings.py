@@ -200,6 +200,19 @@ class SpeedSettings(Section):
     compile: Switch = Field("auto", description="torch.compile, which takes minutes at the start; auto: not")
 
 
+class BudgetSettings(Section):
+    """What the translator leaves of the machine to others, a game on the same card say."""
+
+    fps: Fps | None = Field(None, description="pictures a second that are translated, at most; none: no cap")
+    gpu_share: Annotated[float, Field(ge=0.1, le=1)] = Field(1, description="of the time; the rest are pauses")
+    still_s: Annotated[float, Field(ge=0, le=30)] = Field(
+        0, description="how long still pictures are passed over, at most; 0: never; less than publish.hold_s"
+    )
+    still_level: Annotated[float, Field(gt=0, le=50)] = Field(
+        2, description="grey levels by which no part of a still picture differs"
+    )
+
+
 class TranslatorSettings(Section):
     """What the picture becomes, and how."""
 
@@ -219,6 +232,7 @@ class TranslatorSettings(Section):
     bank: BankSettings = BankSettings()
     fusion: FusionSettings = FusionSettings()
     speed: SpeedSettings = SpeedSettings()
+    budget: BudgetSettings = BudgetSettings()
 
     @model_validator(mode="after")
     def _timesteps_are_distinct(self) -> TranslatorSettings:
@@ -513,6 +527,12 @@ class Settings(Section):
     def _parts_fit(self) -> Settings:
         if self.obs.required and not self.obs.enabled:
             raise ValueError("obs.required is true, so obs.enabled has to be true as well")
+        still_s, hold_s = self.translator.budget.still_s, self.publish.hold_s
+        if still_s >= hold_s:
+            raise ValueError(
+                f"translator.budget.still_s = {still_s:g}: a still picture would become the slate; allowed: less than "
+                f"publish.hold_s = {hold_s:g}"
+            )
         names = [preset.name for preset in self.presets]
         for number, preset in enumerate(self.presets):
             if preset.name in names[:number]:

@@ -64,6 +64,8 @@ class EngineStatus:
     backend: str = ""
     attention: str = ""
     schedule: str = ""
+    schedule_reason: str = ""
+    path: str = ""
     width: int = 0
     height: int = 0
     prompt: str = ""
@@ -84,6 +86,7 @@ class EngineStatus:
     capture_fps: float = 0.0
     captured: int = 0
     dropped: int = 0
+    skipped_still: int = 0
     translated: int = 0
     translate_fps: float = 0.0
     translate_ms_p50: float | None = None

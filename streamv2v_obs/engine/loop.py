@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from streamv2v_obs.commands import Bypass, Change, Command, CommandBox, LogLevel, Prepare, Stop, WatchInput
+from streamv2v_obs.engine.budget import Budget
 from streamv2v_obs.engine.capturing import Capturing
 from streamv2v_obs.engine.slot import FrameSlot
 from streamv2v_obs.engine.working_size import working_size
@@ -63,6 +64,7 @@ class EngineLoop:
         self._early: Change | None = None
         self._watch_input = False
         self._translated = Meter()
+        self._budget = Budget(settings.translator.budget)
         self._reported_at = 0.0
         self._capturing = Capturing(settings.capture, settings.obs)
         self._captured_before = self._dropped_before = 0  # of sources before this one
@@ -87,7 +89,8 @@ class EngineLoop:
             self._tell(state="loading", source=self._capturing.detail)
             height, width, _ = first.pixels.shape
             width, height = working_size(model, self._settings.model, width, height)
-            looks = Looks(model, self._settings.translator, width, height)
+            fps = self._settings.capture.fps
+            looks = Looks(model, self._settings.translator, width, height, source_fps=fps)
             try:
                 self._translate(model, looks, first)
             finally:
@@ -130,6 +133,7 @@ class EngineLoop:
             backend=translator.backend,
             attention=translator.attention,
             schedule=translator.schedule,
+            path=translator.path,
             width=translator.width,
             height=translator.height,
             prompt=settings.prompt,
@@ -171,11 +175,15 @@ class EngineLoop:
                 capture_fps=self._capturing.read.rate(),
                 captured=self._captured_before + self._capturing.read.total,
                 dropped=self._dropped_before + self._capturing.mailbox.overwritten,
+                skipped_still=self._budget.skipped,
                 translated=self._translated.total,
                 translate_fps=self._translated.rate(),
                 translate_ms_p50=_or_none(self._translated.percentile(0.5)),
                 translate_ms_p95=_or_none(self._translated.percentile(0.95)),
                 backend=translator.backend,
+                path=translator.path,
+                schedule=translator.schedule,
+                schedule_reason=translator.schedule_reason,
                 bank_filled=translator.bank_filled,
                 bank_updates=translator.bank_updates,
                 bank_bytes=translator.bank_bytes,
@@ -192,12 +200,17 @@ class EngineLoop:
         if self._status.bypass:
             self._output.put(replace(shaped, pixels=cut_bars(shaped.pixels, width, height, fit), tag=Tag.BYPASS))
             return
+        if not self._budget.wants(shaped.pixels, self._status.steps):
+            return
         began_at = time.perf_counter()
         answer = translator.step(shaped)
         self._translated.add((time.perf_counter() - began_at) * 1000)
         if answer is not None:
             self._output.put(replace(answer, pixels=cut_bars(answer.pixels, width, height, fit)))
         translator.settle()  # only now: merging the bank delays no picture
+        pause_s = self._budget.pause_s(time.perf_counter() - began_at)
+        if pause_s > 0:
+            self._stop.wait(pause_s)
 
     def _apply_switch(self, command: Command, translator: Translator | None = None) -> None:
         if isinstance(command, Bypass):
@@ -220,6 +233,7 @@ class EngineLoop:
         if change.steps not in (None, self._status.steps):
             # It may take as long as loading does, and what is silent meanwhile would be taken for hanging.
             self._tell(state="loading")
+        self._budget.forget()
         applied = looks.apply(change)
         change = applied.change
         if change.source is not None:
