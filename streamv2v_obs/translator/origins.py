@@ -78,10 +78,34 @@ def find(name: str, device: torch.device, progress: Callable[[str], None]) -> Or
     return Origin(name, download.fetch_repository(repository, revision or None, progress))
 
 
+LEAST_GIB = 3.5
+"""A card of 4 GB, as it reports itself; what fits there: ``streamv2v-obs bench memory``."""
+ROOMY_GIB = 5.5
+SMALLER = "set model.width and model.height to 384, translator.steps to 1 or 2"
+
+
+def _memory_gib(device: torch.device) -> float:
+    """Of the whole card; 0 without one."""
+    if device.type != "cuda":
+        return 0.0
+    import torch
+
+    return float(torch.cuda.get_device_properties(device).total_memory) / 2**30
+
+
 def _choose(device: torch.device) -> str:
     best = presets.SD15_LCM
     missing = presets.missing_files(best, presets.preset_folder(best))
+    memory_gib = _memory_gib(device)
+    if device.type == "cuda" and not missing and memory_gib < LEAST_GIB:
+        log.warning(
+            "MODEL AUTO: THE SMALL EMBEDDED DEMO IS USED, because the GPU has %.1f GiB, and %s needs %g",
+            *(memory_gib, best.name, LEAST_GIB),
+        )
+        return presets.DEMO.name
     if device.type == "cuda" and not missing:
+        if memory_gib < ROOMY_GIB:
+            log.warning("the GPU has %.1f GiB; if it runs out: %s", memory_gib, SMALLER)
         log.info("model auto: %s, because its files are here and there is a GPU", best.name)
         return best.name
     if device.type == "cuda":

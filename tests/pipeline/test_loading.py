@@ -220,16 +220,25 @@ def test_auto_without_a_gpu_is_the_demo_and_says_so(caplog: pytest.LogCaptureFix
 
 
 def test_auto_with_a_gpu_but_no_files_names_the_download(
-    models_folder: Path, caplog: pytest.LogCaptureFixture
+    models_folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from streamv2v_obs.translator.origins import find
+    from streamv2v_obs.translator import origins
 
+    gib = 24.0
+    monkeypatch.setattr(origins, "_memory_gib", lambda _: gib)
     with caplog.at_level(logging.WARNING):
-        assert find("auto", torch.device("cuda"), print).path == presets.demo_folder()
+        assert origins.find("auto", torch.device("cuda"), print).path == presets.demo_folder()
     assert "streamv2v-obs download sd15-lcm" in caplog.text
     fake_lock(presets.SD15_LCM, models_folder / "sd15-lcm")
-    origin = find("auto", torch.device("cuda"), print)
+    origin = origins.find("auto", torch.device("cuda"), print)
     assert (origin.name, [path.name for path in origin.loras]) == ("sd15-lcm", ["pytorch_lora_weights.safetensors"])
+    caplog.clear()
+    gib = 4.0
+    assert origins.find("auto", torch.device("cuda"), print).name == "sd15-lcm"
+    assert "set model.width and model.height to 384" in caplog.text
+    gib = 2.0
+    assert origins.find("auto", torch.device("cuda"), print).name == "demo"
+    assert "because the GPU has 2.0 GiB" in caplog.text
 
 
 def test_a_long_prompt_is_cut_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
