@@ -154,6 +154,11 @@ class ReferenceTranslator:
         return "torch"
 
     @property
+    def path(self) -> str:
+        """The published order of operations, always."""
+        return "plain"
+
+    @property
     def bank_updates(self) -> int:
         """The first store included."""
         return self.updates

@@ -82,13 +82,20 @@ class Subject:
             kind,
             command=results.command_line(),
             env=results.environment(str(device), self.load_before, torch.get_num_threads()),
-            config=self.config(used.schedule, used.backend),
+            config=self.config(used.schedule, computed_by(used)) | {"path": used.path},
             protocol=protocol,
             results=found,
             checks=checks,
             notes=notes,
         )
         return path
+
+
+def computed_by(used: Timed) -> str:
+    """The schema's ``backend``: eager, graph, compile, compile+graph, or openvino."""
+    words = used.path.split(", ")
+    both = "+".join(name for name, word in (("compile", "compiled"), ("graph", "graphs")) if word in words)
+    return used.backend if used.backend != "torch" else both or "eager"
 
 
 def open_subject(settings: Settings) -> Subject:

@@ -263,6 +263,20 @@ def _quality(found: Result) -> list[tuple[str, str]]:
 
 
 def _roofline(found: Result) -> list[tuple[str, str]]:
+    if "fits" in found:
+        return [
+            (
+                f"memory of a card, {size}x{size}, steps {steps[1:]}, counted",
+                f"{found['fits'][name]['total_gib']:.1f} GiB",
+            )
+            for name in found["fits"]
+            for size, steps, bank in [name.split()]
+            if bank == "dyme"
+        ]
+    if "launches" in found:
+        told = found["launches"]
+        said = f"{told['published_eager']}, {told['eager']}, {told['compiled']}"
+        return [("launches a frame: the published order, ours, ours compiled", said)]
     return [("arithmetic with the bank, of that without", f"{found['bank_overhead']['ratio_flops']:.2f}")]
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from streamv2v_obs.bench import results
 from streamv2v_obs.bench.models import open_model
 from streamv2v_obs.bench.results import TIMED
 from streamv2v_obs.bench.subject import Say, Subject
 from streamv2v_obs.bench.timing import WINDOWS, Arm, moving_input, new_arm, take_turns, waiting
+from streamv2v_obs.settings import SpeedSettings
 
 
 @dataclass(frozen=True)
@@ -163,44 +165,59 @@ def bank(subject: Subject, effort: Effort, out: Path, say: Say) -> Path:
 
 @dataclass(frozen=True)
 class Rung:
-    """One way of running the same model; ``model`` changes how it is loaded, ``translator`` how it is driven."""
+    """One way of running the same model; ``translator`` changes how it is driven, ``dtype`` how it is loaded."""
 
     name: str
-    model: dict[str, Any] = field(default_factory=dict)
-    translator: dict[str, Any] = field(default_factory=dict)
-    layout: Literal["contiguous", "channels_last"] = "channels_last"
+    translator: dict[str, Any]
+    dtype: Literal["float32"] | None = None
+    """None: the settings' own."""
 
 
-def rungs(subject: Subject) -> list[Rung]:
-    """What can be switched today, each rung with all that stands below it."""
-    found = [
-        Rung("float32", {"dtype": "float32"}, {"attention": "sdpa"}, "contiguous"),
-        Rung("channels_last", {"dtype": "float32"}, {"attention": "sdpa"}),
-        Rung("half precision", {"dtype": "auto"}, {"attention": "sdpa"}),
-    ]
-    if subject.model.device.type == "cuda":
-        found.append(Rung("xformers", {"dtype": "auto"}, {"attention": "xformers"}))
+_LADDER: tuple[tuple[str, str], ...] = (
+    ("joined_qkv", "joined qkv"),
+    ("cached_prompt", "cached prompt"),
+    ("cached_time", "cached time"),
+    ("late_update", "late update"),
+    ("pinned", "pinned"),
+    ("graphs", "graphs"),
+    ("channels_last", "channels_last"),
+    ("compile", "compile"),
+)
+_ON_CUDA = ("pinned", "graphs")
+
+
+def rungs(subject: Subject, *, compiling: bool = False) -> list[Rung]:
+    """Each rung with all that stands below it, the published order of operations first; ``compiling`` takes minutes.
+
+    Left out are those that cannot be had on the device.
+    """
+    cuda = subject.model.device.type == "cuda"
+    speed: dict[str, Any] = dict.fromkeys(SpeedSettings.model_fields, False)
+    given: dict[str, Any] = {"attention": "sdpa"}
+    found = [Rung("float32", given | {"speed": dict(speed)}, "float32")]
+    if subject.model.dtype is not torch.float32:
+        found.append(Rung("half precision", given | {"speed": dict(speed)}))
+    for key, name in _LADDER:
+        if (key in _ON_CUDA and not cuda) or (key == "compile" and not compiling):
+            continue
+        speed[key] = True
+        found.append(Rung(name, given | {"speed": dict(speed)}))
+    if cuda:
+        found.append(Rung("attention a level", {"attention": "auto", "speed": dict(speed)}))
+        found.append(Rung("padded heads", {"attention": "auto", "speed": speed | {"padded_heads": "auto"}}))
     return found
 
 
-def ladder(subject: Subject, effort: Effort, out: Path, say: Say) -> Path:
-    """Each rung's frame time, all in turns in one process; a rung that is another one here is left out."""
-    import torch
-
+def ladder(subject: Subject, effort: Effort, out: Path, say: Say, *, compiling: bool = False) -> Path:
+    """Each rung's frame time, all in turns in one process; a rung that cannot be had here is left out."""
     arms: list[Arm] = []
     described = ""
-    same_as_float32 = str(subject.model.dtype) == "torch.float32"
-    for rung in rungs(subject):
-        if rung.name == "half precision" and same_as_float32:
-            continue
-        settings = subject.settings.model.model_copy(update=rung.model)
-        model, _ = open_model(settings)
-        if rung.layout == "contiguous":
-            model.unet.to(memory_format=torch.contiguous_format)
-            model.autoencoder.module.to(memory_format=torch.contiguous_format)
-        arm, described = new_arm(
-            rung.name, model, subject.translator(**rung.translator), subject.width, subject.height
-        )
+    for rung in rungs(subject, compiling=compiling):
+        # A model each: translators over one share its memory layout, and what is put into it.
+        own = subject.settings.model
+        model, _ = open_model(own.model_copy(update={"dtype": rung.dtype or own.dtype}))
+        settings = subject.translator(**rung.translator)
+        arm, described = new_arm(rung.name, model, settings, subject.width, subject.height)
         arms.append(arm)
     try:
         warm, steady = time_arms(arms, subject, effort)
@@ -215,6 +232,7 @@ def ladder(subject: Subject, effort: Effort, out: Path, say: Say) -> Path:
                     "frame_ms": results.spread(arm.frame_ms),
                     "gain": gain,
                     "gain_ci95": interval,
+                    "path": arm.translator.path,
                 }
             )
             say(f"{arm.name}: {np.median(arm.blocks_ms):.1f} ms, {gain} times as fast as the rung before")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 import torch
 from jsonschema import Draft202012Validator
 
-from streamv2v_obs.bench import arithmetic, behaviour, comparison, gpu, results, table, throughput
+from streamv2v_obs.bench import arithmetic, behaviour, comparison, gpu, launches, memory, results, table, throughput
 from streamv2v_obs.bench.cpu_demo import backends, cell_figures, headline_figures, measure_cell
 from streamv2v_obs.bench.models import sd15_unet, taesd
 from streamv2v_obs.bench.subject import Subject
@@ -24,6 +25,7 @@ from streamv2v_obs.bench.timing import Arm, take_turns
 from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.translator.merging import draw_partitions
 from tests.rigs.latents import attentive_unet
+from tests.rigs.tiny_models import tiny_taesd
 from tests.rigs.tiny_subject import tiny_subject
 
 EFFORT = Effort(frames=8, repeats=1, window=4, windows=1)
@@ -125,7 +127,9 @@ def test_the_ladder_has_the_rungs_that_exist(
     found = json.loads(throughput.ladder(subject, EFFORT, tmp_path, quiet).read_text(encoding="utf-8"))
     assert not [error.message for error in schema.iter_errors(found)]
     rungs = found["results"]["rungs"]
-    assert [rung["name"] for rung in rungs] == ["float32", "channels_last"]
+    names = ["float32", "joined qkv", "cached prompt", "cached time", "late update", "channels_last"]
+    assert [rung["name"] for rung in rungs] == names
+    assert [rung["path"] for rung in rungs] == ["plain", *(", ".join(names[1 : n + 1]) for n in range(1, 6))]
     assert rungs[0]["gain"] == 1
 
 
@@ -140,6 +144,65 @@ def test_arithmetic_is_counted_and_not_computed(tmp_path: Path, schema: Draft202
     assert found["results"]["bank_overhead"]["ratio_flops"] >= 1
     layer = torch.zeros((3, 4), device="meta"), torch.zeros((4, 5), device="meta")
     assert arithmetic.counted(lambda: layer[0] @ layer[1]) == (2 * 3 * 4 * 5 / 1e9, 1)
+
+
+def test_on_a_gpu_the_ladder_has_every_rung_in_order(subject: Subject) -> None:
+    class OnCuda:
+        device = torch.device("cuda")
+        dtype = torch.float16
+
+    def names(compiling: bool) -> list[str]:
+        wished = dataclasses.replace(subject, model=OnCuda())  # type: ignore[arg-type]
+        return [rung.name for rung in throughput.rungs(wished, compiling=compiling)]
+
+    climbed = [
+        *(
+            "float32",
+            "half precision",
+            "joined qkv",
+            "cached prompt",
+            "cached time",
+            "late update",
+            "pinned",
+            "graphs",
+        ),
+        *("channels_last", "compile", "attention a level", "padded heads"),
+    ]
+    assert names(compiling=True) == climbed
+    assert names(compiling=False) == [name for name in climbed if name != "compile"]
+
+
+def test_launches_are_counted_on_the_graph(tmp_path: Path, schema: Draft202012Validator) -> None:
+    def small() -> tuple[Any, Any]:
+        return attentive_unet(), tiny_taesd()
+
+    path = launches.measure(2, 64, tmp_path, quiet, small)
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert not [error.message for error in schema.iter_errors(found)]
+    ours, published = (found["results"]["arms"][name] for name in ("ours", "published"))
+    assert 0 < ours["compiled"] < ours["eager"] < published["eager"]
+    assert ours["compiled"] == sum(ours["compiled_parts"].values())
+    (tmp_path / "one.json").write_text(json.dumps(found), encoding="utf-8")
+    assert "launches a frame" in table.block(tmp_path)
+
+
+def test_memory_is_counted_by_what_takes_it(tmp_path: Path, schema: Draft202012Validator) -> None:
+    def small() -> tuple[Any, Any]:
+        return attentive_unet(), tiny_taesd()
+
+    found = json.loads(memory.measure(tmp_path, quiet, (64,), small).read_text(encoding="utf-8"))
+    assert not [error.message for error in schema.iter_errors(found)]
+    fits = found["results"]["fits"]
+    assert set(fits) == {f"64 s{steps} {bank}" for steps in (1, 2, 4) for bank in ("dyme", "off")}
+    assert fits["64 s4 off"]["bank_gib"] == 0
+    peak = memory.Peak()
+    with peak:
+        first = torch.zeros(1000)
+        del first
+        second = torch.zeros(500)
+        third = second.view(5, 100) + 1  # a view holds nothing of its own
+    assert peak.bytes == 4000
+    assert third.shape == (5, 100)
 
 
 def test_arms_take_turns_forwards_and_back() -> None:
@@ -194,13 +257,15 @@ def test_the_gpu_script_runs_piece_by_piece_and_goes_on_after_a_failure(
         raise RuntimeError("no such kernel")
 
     monkeypatch.setitem(gpu.PIECES, "compare", broken)
-    assert gpu.run_pieces(run, ["compare", "prompt-switch", "soak"]) == ["compare"]
+    monkeypatch.setattr(throughput, "open_model", lambda settings: (tiny_subject().model, "random"))
+    assert gpu.run_pieces(run, ["compare", "ladder", "prompt-switch", "soak", "compiled"]) == ["compare"]
     written = sorted(path.name for path in tmp_path.iterdir())
-    assert written == ["prompt-switch_cpu_sd15_s4.json", "soak_cpu_sd15_s1.json"]
+    assert written == ["ladder_cpu_sd15_s4.json", "prompt-switch_cpu_sd15_s4.json", "soak_cpu_sd15_s1.json"]
     for path in tmp_path.iterdir():
         found = json.loads(path.read_text(encoding="utf-8"))
         assert not [error.message for error in schema.iter_errors(found)]
     assert any("what the time left allows" in line for line in said)
+    assert any("compiled: left out, 0 s are left" in line for line in said)
     with pytest.raises(ConfigError, match="--only speed: allowed are pipeline, bank"):
         gpu.run_pieces(run, ["speed"])
 

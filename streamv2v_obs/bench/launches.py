@@ -1,0 +1,191 @@
+"""How many kernels a frame launches, as it is and compiled: counted on the graph of Stable Diffusion 1.5's own shapes.
+
+Nothing is computed: tensors have shapes and no contents, and Inductor lowers and fuses the graph without writing code.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from streamv2v_obs.bench import results
+from streamv2v_obs.bench.models import sd15_unet, taesd
+from streamv2v_obs.bench.subject import Say
+from streamv2v_obs.settings import Settings, SpeedSettings, TranslatorSettings
+from streamv2v_obs.translator.conformance import stable_diffusion_acp
+from streamv2v_obs.translator.latent import LatentTranslator
+from streamv2v_obs.translator.pixels import Autoencoder
+from streamv2v_obs.translator.rungs import Rungs
+from streamv2v_obs.translator.static_frame import StaticFrame
+from streamv2v_obs.translator.stream_batch import Origin
+
+CPU = torch.device("cpu")
+PUBLISHED = SpeedSettings(
+    joined_qkv=False, padded_heads=False, cached_prompt=False, cached_time=False, late_update=False
+)
+"""No rung: every projection by itself, prompt and time computed with every frame."""
+
+
+class Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts operations that compute or copy; views are free."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        answer = func(*args, **(kwargs or {}))
+        # reshape and its kind are views or copies, as it falls out; an alias of what went in launches nothing.
+        self.count += not func.is_view
+        return answer
+
+
+def fused_kernels(graph: Any, inputs: list[Any]) -> Counter[str]:
+    """What Inductor makes of a graph of ATen operations: library calls and fused loops, by kind."""
+    from torch._inductor.fx_passes.post_grad import post_grad_passes
+    from torch._inductor.graph import GraphLowering
+    from torch._inductor.virtualized import V
+
+    post_grad_passes(graph, is_inference=True)
+    lowering: Any = GraphLowering(graph, example_inputs=inputs, is_inference=True)
+    with V.set_graph_handler(lowering):
+        lowering.run(*inputs)
+        lowering.init_wrapper_code()
+        lowering._update_scheduler()
+        found: Counter[str] = Counter()
+        for node in lowering.scheduler.nodes:
+            if node.is_extern():
+                found["library calls"] += 1
+            elif type(node).__name__ != "NopKernelSchedulerNode":
+                found["fused loops"] += 1
+    return found
+
+
+def counting(found: list[Counter[str]]) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    """A compiler that appends to ``found`` what it would launch for each graph, and runs the graph as it is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # over its own use of torch.jit
+        from torch._inductor.compile_fx import compile_fx
+
+    def inner(graph: Any, inputs: list[Any], **_: Any) -> Any:
+        found.append(fused_kernels(graph, inputs))
+
+        def run(given: list[Any]) -> Any:
+            return graph.forward(*given)
+
+        run._boxed_call = True  # type: ignore[attr-defined]
+        return run
+
+    def backend(graph: Any, inputs: list[Any]) -> Any:
+        return compile_fx(graph, inputs, inner_compile=inner)
+
+    def compiled(work: Callable[[], None]) -> Callable[[], None]:
+        made: Any = torch.compile(work, backend=backend, fullgraph=True, dynamic=False)
+        return made  # type: ignore[no-any-return]
+
+    return compiled
+
+
+def count_frame(unet: Any, coder: Any, steps: int, size: int, speed: SpeedSettings) -> results.Section:
+    """Launches of one frame with a full bank, pixels to pixels, and of an update. To be called in a FakeTensorMode."""
+    shape = (int(unet.config.in_channels), size // 8, size // 8)
+    settings = TranslatorSettings(steps=steps, schedule="stream" if steps > 1 else "auto", speed=speed)
+    core = LatentTranslator(unet, stable_diffusion_acp(), "epsilon", settings, shape, CPU, torch.float16)
+    words = torch.zeros((1, 77, int(unet.config.cross_attention_dim)), dtype=torch.float16)
+    kernels: list[Counter[str]] = []
+    rungs = Rungs(graphs=False, compile=True, pinned=False, late_update=True)
+    frame = StaticFrame(core, Autoencoder(coder), (size, size), rungs, compiler=counting(kernels))
+    with torch.inference_mode():
+        core.rows.fill(torch.zeros((1, *shape)))
+        core.admit(words, Origin(0.0, 0))
+        frame.frame()
+        core.depart()
+        core.settle()
+        core.admit(words, Origin(0.0, 1))
+        with Launches() as eager:
+            frame.frame()
+        partitions = [torch.zeros((steps, 2 * layer.tokens), dtype=torch.int64) for layer in core.layers]
+        bank = core.bank
+        assert bank is not None  # noqa: S101 - the settings have one
+        bank.prepare_update(partitions)
+        with Launches() as update:
+            bank.compute_update()
+    with torch.no_grad():
+        frame._work()
+    core.close()
+    (compiled,) = kernels
+    return {
+        "eager": eager.count,
+        "compiled": sum(compiled.values()),
+        "compiled_parts": dict(compiled),
+        "update": update.count,
+    }
+
+
+def place(module: torch.nn.Module) -> None:
+    """From the meta device to fake tensors of the CPU, which a compiler takes for real; to be called in a mode."""
+    for owner in module.modules():
+        for name, parameter in owner._parameters.items():
+            if parameter is not None:
+                like = torch.empty_strided(parameter.shape, parameter.stride(), dtype=parameter.dtype, device=CPU)
+                owner._parameters[name] = torch.nn.Parameter(like, requires_grad=False)
+        for name, buffer in owner._buffers.items():
+            if buffer is not None:
+                owner._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device=CPU)
+
+
+def measure(steps: int, size: int, out: Path, say: Say, make: Callable[[], tuple[Any, Any]] | None = None) -> Path:
+    """Write ``out``/launches_sd15_sS.json; ``make`` stands in for Stable Diffusion's UNet and TAESD."""
+    load_before = results.load_now()
+    arms: results.Section = {}
+    for name, speed in (("published", PUBLISHED), ("ours", SpeedSettings(padded_heads=False))):
+        torch._dynamo.reset()
+        with torch.device("meta"):
+            unet, coder = make() if make is not None else (sd15_unet(), taesd())
+        for module in (unet, coder):
+            module.half().eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            place(unet)
+            place(coder)
+            arms[name] = count_frame(unet, coder, steps, size, speed)
+        say(f"{name}: {arms[name]['eager']} launches a frame as it is, {arms[name]['compiled']} compiled")
+    torch._dynamo.reset()
+    path = out / f"launches_sd15_s{steps}.json"
+    results.write(
+        path,
+        "roofline",
+        command=results.command_line(),
+        env=results.environment("cpu", load_before),
+        config=results.configuration(
+            Settings(translator=TranslatorSettings(steps=steps)),
+            model="sd15",
+            dtype="float16",
+            schedule="stream" if steps > 1 else "sequential",
+            width=size,
+            height=size,
+            weights="random",
+        ),
+        protocol={
+            "warmup_frames": 1,
+            "timed_frames": 0,
+            "repeats": 1,
+            "timer": "perf_counter+sync",
+            "input": "shapes alone, torch's fake tensors",
+            "includes": ["preprocess", "encode", "unet", "scheduler", "decode", "postprocess"],
+            "excludes": ["bank-update"],
+        },
+        results={"launches": arms["ours"] | {"published_eager": arms["published"]["eager"]}, "arms": arms},
+        checks=[],
+        notes="Nothing was run: a whole frame, uint8 to uint8, with a full bank. eager: ATen operations that are no "
+        "views; compiled: nodes of Inductor's scheduler after fusion, lowered for a CPU, since no GPU was there; a "
+        "GPU's fusion differs a little. update: operations of the bank's update, every 4th frame, after the picture "
+        "was handed on.",
+    )
+    return path
