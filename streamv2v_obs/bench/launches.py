@@ -49,13 +49,14 @@ class Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def fused_kernels(graph: Any, inputs: list[Any]) -> Counter[str]:
     """What Inductor makes of a graph of ATen operations: library calls and fused loops, by kind."""
+    from torch._inductor.debug import DebugContext
     from torch._inductor.fx_passes.post_grad import post_grad_passes
     from torch._inductor.graph import GraphLowering
     from torch._inductor.virtualized import V
 
     post_grad_passes(graph, is_inference=True)
     lowering: Any = GraphLowering(graph, example_inputs=inputs, is_inference=True)
-    with V.set_graph_handler(lowering):
+    with V.set_debug_handler(DebugContext()), V.set_extern_kernel_nodes([]), V.set_graph_handler(lowering):
         lowering.run(*inputs)
         lowering.init_wrapper_code()
         lowering._update_scheduler()
