@@ -22,8 +22,8 @@ def frame(value: int, *, index: int = 0, tag: Tag = Tag.TRANSLATED, side: int = 
     return Frame(np.full((side, side, 3), value, np.uint8), 12.5 + index, index, tag)
 
 
-# One whole frame is one value and the tag follows from it: a mixture of any two frames in a row shows. The pictures are
-# made beforehand, so that the writer is the faster of the two: it only copies, and the reader compares as well.
+# One whole frame is one value and the tag follows from it: a mixture of any two frames in a row shows. The pictures
+# are made beforehand, so that the writer is the faster of the two: it only copies, and the reader compares as well.
 WRITER = """
 import sys, time
 import numpy as np
