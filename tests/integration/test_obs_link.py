@@ -222,6 +222,30 @@ def test_a_wrong_password_is_refused_and_not_tried_again(obs: RealObs, password:
         open_requests(obs.settings(password=password))
 
 
+def test_a_password_that_was_changed_is_said_once_and_not_tried_again(
+    obs: RealObs, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    before, after = obs.password, "another-one-that-no-log-may-show"
+    try:
+        with listening(obs.settings(SceneRule(scene="A", prompt="a"))) as heard:
+            heard.until_connected()
+            obs.stop()
+            obs.change_password(after)
+            obs.restart()
+            heard.until(lambda: heard.listener.status().state == "refused", 15)
+            settle(obs, 1.0)
+            assert heard.changes == [Change(prompt="a", scene="A")], "what is in force stays in force"
+            assert caplog.text.count("OBS: refused") == 1, "one line"
+            assert before not in caplog.text
+            assert after not in caplog.text
+    finally:
+        if obs.running:
+            obs.stop()
+        obs.change_password(before)
+        obs.restart()
+
+
 def test_no_password_is_ever_logged(
     obs: RealObs, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -199,6 +199,13 @@ class RealObs:
         """Start it again after ``kill`` or ``stop``."""
         self.start()
 
+    def change_password(self, password: str) -> None:
+        """Another one from its next start on, as if somebody had typed it into its settings."""
+        for path in (self._folder / "obs-studio").rglob("*"):
+            if path.name in ("global.ini", "config.json"):
+                path.write_text(path.read_text().replace(self.password, password))
+        self.password = password
+
     def freeze(self) -> None:
         """Stop it in its tracks: its connections stay open and nothing answers."""
         assert self._process is not None, "OBS does not run"
