@@ -123,9 +123,9 @@ def test_pictures_go_on_without_obs_and_the_link_comes_back(obs: RealObs, servic
         lost = service.said.count("OBS: connecting")
         service.until(lambda: service.status()["obs"]["state"] == "connecting", "the silence is noticed", 10)
         seen, busy_s = viewer.count, sum(service_times(service))
-        time.sleep(4)
+        time.sleep(20)
         assert viewer.count > seen, "pictures go on"
-        assert sum(service_times(service)) - busy_s < 2, "waiting for it is no work"
+        assert sum(service_times(service)) - busy_s < 6, "waiting for it is no work"
         obs.thaw()
         service.until(lambda: service.status()["obs"]["state"] == "connected", "it is heard again", 10)
         assert service.said.count("OBS: connecting") == lost + 1, "one line, not one for each attempt"
