@@ -67,7 +67,7 @@ def vcam_obstacle() -> str:
     return ""
 
 
-def run_in_guest(module: str, timeout_s: float = 700, memory_mib: int = 1024) -> dict[str, Any]:
+def run_in_guest(module: str, timeout_s: float = 700) -> dict[str, Any]:
     """What ``module`` prints, one JSON object a line, merged; run in the guest by this interpreter, as ``-m`` does.
 
     Raises RuntimeError with the guest's last words if it does not end in order.
@@ -81,7 +81,7 @@ def run_in_guest(module: str, timeout_s: float = 700, memory_mib: int = 1024) ->
         with console.open("wb") as heard, suppress(subprocess.TimeoutExpired):
             subprocess.run(
                 [
-                    *("qemu-system-x86_64", "-accel", "tcg", "-cpu", "Nehalem", "-smp", "2", "-m", str(memory_mib)),
+                    *("qemu-system-x86_64", "-accel", "tcg", "-cpu", "Nehalem", "-smp", "2", "-m", "1024"),
                     *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
                     *("-kernel", str(image / "vmlinuz"), "-initrd", str(image / "initramfs")),
                     *("-append", f"console=ttyS0 quiet panic=-1 {settings}"),
