@@ -53,11 +53,9 @@ def plan(old: Settings, new: Settings) -> Plan:
     differing = list(_differing(old.model_dump(), new.model_dump()))
     found: dict[Where, list[str]] = {"live": [], "engine": [], "service": []}
     for key in differing:
-        where = _where(key)
         # The engine captures OBS through a connection of its own.
-        if key.startswith(("obs.host", "obs.port", "obs.password", "obs.timeout_s")) and _captures_obs(new):
-            where = "engine"
-        found[where].append(key)
+        link = key.startswith(("obs.host", "obs.port", "obs.password", "obs.timeout_s"))
+        found["engine" if link and _captures_obs(new) else where(key)].append(key)
     translator = new.translator
     told = Change(
         prompt=translator.prompt if "translator.prompt" in differing else None,
@@ -77,7 +75,8 @@ def in_force(old: Settings, new: Settings) -> Settings:
     return new.model_copy(update={"publish": publish, "control": old.control})
 
 
-def _where(key: str) -> Where:
+def where(key: str) -> Where:
+    """Who has to be started anew for another value of ``key``, such as ``publish.hold_s``."""
     while key not in _TABLE:
         key = key.rpartition(".")[0]
     return _TABLE[key]
