@@ -253,7 +253,10 @@ class EngineProcess:
             except (OSError, EOFError):
                 child.join(_STOP_S)
                 return EngineFailure("Died", f"the engine process died (exit code {child.exitcode})", 70)
-            silent_s = time.monotonic() - heard_at
+            now = time.monotonic()
+            if now - looked_at > _ASLEEP_S:
+                continue  # asleep within this very look
+            silent_s = now - heard_at
             if silent_s > patience_s:
                 return EngineFailure("Hung", f"the engine was silent for {silent_s:.0f} s and was ended", 70)
 
