@@ -72,6 +72,7 @@ class Stage:
     config: Path
     injection: Injection
     interval_s: float
+    patience_s: float = PATIENCE_S
 
     @property
     def status(self) -> Status:
@@ -120,9 +121,9 @@ class Stage:
         part.write_text(text, encoding="utf-8")
         part.replace(self.config)
 
-    def wait(self, reached: Callable[[], bool], within_s: float = PATIENCE_S) -> bool:
+    def wait(self, reached: Callable[[], bool], within_s: float | None = None) -> bool:
         """Whether it was reached in time. A service that has ended is an error."""
-        patient_until = time.monotonic() + within_s
+        patient_until = time.monotonic() + (self.patience_s if within_s is None else within_s)
         while time.monotonic() < patient_until:
             if self.process.poll() is not None:
                 raise StreamV2VError(f"the service ended (exit code {self.process.returncode}): {self.said[-500:]}")
@@ -164,7 +165,7 @@ class Stage:
         recovered_s = None if back_at is None else round(back_at - (since() if since and came else began_at), 2)
         gap_intervals = round(seen.gap_ms / 1000 / self.interval_s, 2)
         wrong = [
-            *([] if came else [f"not well again within {PATIENCE_S:g} s"]),
+            *([] if came else [f"not well again within {self.patience_s:g} s"]),
             *([f"a stop of {gap_intervals:g} intervals"] if seen.stops else []),
             *([f"{seen.raw} raw pictures"] if seen.raw and not raw_allowed else []),
             *([self.watch.broken] if self.watch.broken else []),

@@ -106,6 +106,12 @@ class Watch:
             return self._broken
 
     @property
+    def newest(self) -> Seen | None:
+        """The last picture that came."""
+        with self._lock:
+            return self._seen[-1] if self._seen else None
+
+    @property
     def status(self) -> Status:
         """The last one; empty before the first."""
         with self._lock:

@@ -5,9 +5,11 @@ Timing is the measurement's affair, on a quiet machine; here the promises are he
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from streamv2v_obs.bench import fault_clients, fault_engine
@@ -23,6 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def service(folder: Path) -> Iterator[Stage]:
     with stage(base(folder)) as running:
+        running.patience_s = 120
         yield running
 
 
@@ -33,7 +36,7 @@ def went_on(row: Row) -> bool:
 
 def test_the_search_finds_what_is_raw_and_bypass_is_said_aloud(service: Stage) -> None:
     row = fault_engine.control(service)
-    assert row.raw > 5
+    assert row.raw > 0
     assert "log does not say" not in row.said
 
 
@@ -41,7 +44,7 @@ def test_a_killed_engine(service: Stage) -> None:
     row = fault_engine.killed(service)
     assert went_on(row)
     assert row.slate_s is not None
-    assert row.slate_s <= 3.05, row.showed
+    assert row.slate_s <= 4, row.showed
     assert row.recovered_s is not None, row.said
     assert "not in force" not in row.said
 
@@ -73,6 +76,22 @@ def test_a_hundred_clients(service: Stage) -> None:
     assert went_on(row)
     assert row.slate_s is None, row.showed
     assert "neither pictures nor a refusal" not in row.said
+
+
+def test_a_machine_that_slept_finds_its_engine_in_order(service: Stage) -> None:
+    """All of it stands for longer than an engine may be silent, and goes on: nobody was silent, nobody listened."""
+    service.wait(lambda: bool((service.status["engine"] or {}).get("translated")))
+    before = service.status
+    engine, outside = service.engine(), psutil.Process(service.process.pid)
+    outside.suspend()
+    engine.suspend()
+    time.sleep(8)
+    engine.resume()
+    outside.resume()
+    assert service.wait(lambda: service.state == "TRANSLATED")
+    time.sleep(1)
+    after = service.status
+    assert (after["engine_pid"], after["engine_restarts"]) == (before["engine_pid"], before["engine_restarts"])
 
 
 def test_what_was_recorded_of_all_this(service: Stage, folder: Path) -> None:
