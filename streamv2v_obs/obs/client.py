@@ -177,7 +177,7 @@ class _Connection:
             raise ObsUnreachable(f"the connection to {at} failed: {error}") from error
         # RecursionError: JSON that is nested a thousand deep.
         if isinstance(error, (ValueError, KeyError, TypeError, AttributeError, RecursionError)):
-            raise ObsUnreachable(f"{at} answered something that is not its protocol: {error!r}") from error
+            raise ObsUnreachable(f"{at} answered something that is not its protocol: {error!r:.200}") from error
         raise error
 
 
@@ -330,7 +330,7 @@ class Events:
             message = json.loads(text)
             return dict(message["d"]) if message["op"] == _EVENT else None
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            log.warning("OBS sent a message that is not its protocol, ignored: %r", error)
+            log.warning("OBS sent a message that is not its protocol, ignored: %.200r", error)
             return None
 
     def close(self) -> None:

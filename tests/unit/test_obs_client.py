@@ -262,3 +262,17 @@ def test_a_frame_that_arrives_in_two_halves_is_one_event() -> None:
         done.set()
         assert events.read(2.0) == told
         events.close()
+
+
+def test_a_refusal_does_not_repeat_a_long_answer() -> None:
+    """Found by tests.fuzz: the error of the decoder holds all that it could not decode."""
+    nonsense = b"\xff" + b"x" * 60_000
+
+    def script(ws: ServerConnection) -> None:
+        welcome(ws)
+        ws.recv()
+        ws.send(nonsense, text=True)
+
+    with requests_to(script) as requests, pytest.raises(ObsUnreachable, match="protocol") as caught:
+        requests.program_scene()
+    assert len(str(caught.value)) < 1000
