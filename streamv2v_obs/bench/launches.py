@@ -125,7 +125,8 @@ def count_frame(
             bank.compute_update()
     found: results.Section = {"eager": eager.count, "update": update.count}
     if compiling:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the compiler's, over the libraries' own code
             frame._work()
         (compiled,) = kernels
         found |= {"compiled": sum(compiled.values()), "compiled_parts": dict(compiled)}
