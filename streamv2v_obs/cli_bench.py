@@ -234,18 +234,6 @@ def flops(
 
 
 @bench.command()
-def launches(
-    steps: Annotated[int, typer.Option(min=1, max=8, help="As translator.steps.")] = 4,
-    size: Annotated[int, typer.Option(min=64, help="Width and height of the picture.")] = 512,
-    out: Out = None,
-) -> None:
-    """Kernels that a frame of SD 1.5 launches, as it is and compiled, counted on the graph; needs no GPU."""
-    from streamv2v_obs.bench import launches as counting
-
-    say(str(counting.measure(steps, size, _out(out), say)))
-
-
-@bench.command()
 def memory(out: Out = None) -> None:
     """What SD 1.5 needs of a card's memory, by size, steps and bank, counted; which cards it fits; needs no GPU."""
     from streamv2v_obs.bench import memory as counting

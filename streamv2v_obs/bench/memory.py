@@ -13,7 +13,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from streamv2v_obs.bench import results
-from streamv2v_obs.bench.launches import CPU, place
 from streamv2v_obs.bench.models import sd15_text_encoder, sd15_unet, taesd
 from streamv2v_obs.bench.subject import Say
 from streamv2v_obs.settings import BankSettings, Settings, SpeedSettings, TranslatorSettings
@@ -24,6 +23,7 @@ from streamv2v_obs.translator.rungs import Rungs
 from streamv2v_obs.translator.static_frame import StaticFrame
 from streamv2v_obs.translator.stream_batch import Origin
 
+CPU = torch.device("cpu")
 GIB = 2**30
 CARDS_GIB = (4, 6, 8)
 NOT_OURS_GIB = 1.0
@@ -59,6 +59,18 @@ class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
         gone = [key for key, (held, _) in self._live.items() if held.expired()]  # type: ignore[no-untyped-call]
         for key in gone:
             del self._live[key]
+
+
+def place(module: torch.nn.Module) -> None:
+    """From the meta device to fake tensors of the CPU, which a compiler takes for real; to be called in a mode."""
+    for owner in module.modules():
+        for name, parameter in owner._parameters.items():
+            if parameter is not None:
+                like = torch.empty_strided(parameter.shape, parameter.stride(), dtype=parameter.dtype, device=CPU)
+                owner._parameters[name] = torch.nn.Parameter(like, requires_grad=False)
+        for name, buffer in owner._buffers.items():
+            if buffer is not None:
+                owner._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device=CPU)
 
 
 def bytes_of(module: torch.nn.Module) -> int:

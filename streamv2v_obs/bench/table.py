@@ -273,10 +273,6 @@ def _roofline(found: Result) -> list[tuple[str, str]]:
             for size, steps, bank in [name.split()]
             if bank == "dyme"
         ]
-    if "launches" in found:
-        told = found["launches"]
-        said = f"{told['published_eager']}, {told['eager']}, {told['compiled']}"
-        return [("launches a frame: the published order, ours, ours compiled", said)]
     return [("arithmetic with the bank, of that without", f"{found['bank_overhead']['ratio_flops']:.2f}")]
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from jsonschema import Draft202012Validator
 
-from streamv2v_obs.bench import arithmetic, behaviour, comparison, gpu, launches, memory, results, table, throughput
+from streamv2v_obs.bench import arithmetic, behaviour, comparison, gpu, memory, results, table, throughput
 from streamv2v_obs.bench.cpu_demo import backends, cell_figures, headline_figures, measure_cell
 from streamv2v_obs.bench.models import sd15_unet, taesd
 from streamv2v_obs.bench.subject import Subject
@@ -170,20 +170,6 @@ def test_on_a_gpu_the_ladder_has_every_rung_in_order(subject: Subject) -> None:
     ]
     assert names(compiling=True) == climbed
     assert names(compiling=False) == [name for name in climbed if name != "compile"]
-
-
-def test_launches_are_counted_on_the_graph(tmp_path: Path, schema: Draft202012Validator) -> None:
-    def small() -> tuple[Any, Any]:
-        return attentive_unet(), tiny_taesd()
-
-    path = launches.measure(2, 64, tmp_path, quiet, small)
-    found = json.loads(path.read_text(encoding="utf-8"))
-    assert not [error.message for error in schema.iter_errors(found)]
-    ours, published = (found["results"]["arms"][name] for name in ("ours", "published"))
-    assert 0 < ours["compiled"] < ours["eager"] < published["eager"]
-    assert ours["compiled"] == sum(ours["compiled_parts"].values())
-    (tmp_path / "one.json").write_text(json.dumps(found), encoding="utf-8")
-    assert "launches a frame" in table.block(tmp_path)
 
 
 def test_memory_is_counted_by_what_takes_it(tmp_path: Path, schema: Draft202012Validator) -> None:
