@@ -81,6 +81,8 @@ def unet(
     batch: Annotated[int, typer.Option(min=2)] = 16,
     crop: Annotated[int, typer.Option(min=8, max=32, help="Latents, a multiple of 4.")] = 16,
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1.5e-3,
+    critic_from: Annotated[float, typer.Option(min=0, max=1, help="Share of the steps done before the critic.")] = 0.6,
+    critic_share: Annotated[float, typer.Option(min=0, help="Of the other loss's gradient.")] = 0.25,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
@@ -92,6 +94,8 @@ def unet(
         batch=batch,
         crop=crop // 4 * 4,
         rate=rate,
+        critic_from=critic_from,
+        critic_share=critic_share,
         seed=seed,
         device=device,
     )

@@ -1,4 +1,4 @@
-"""Second stage: UNet and text encoder together, in latent space."""
+"""Second stage: UNet and text encoder together, in latent space; with a critic towards the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
-from streamv2v_obs.demo.architecture import WIDTHS, new_scheduler, new_text_encoder, new_unet
+from streamv2v_obs.demo.architecture import LATENT_CHANNELS, WIDTHS, new_scheduler, new_text_encoder, new_unet
+from streamv2v_obs.demo.discriminator import Critic, balance, critic_loss
 from streamv2v_obs.demo.latents import LatentBatch, LatentPool, draw_batch, encode_pool
 from streamv2v_obs.demo.muon import Muon
 from streamv2v_obs.demo.pool import MOOD_NAMES, NONE, STYLE_NAMES, Labels
@@ -38,13 +39,18 @@ CHECKPOINT = "unet.safetensors"
 
 @dataclass(frozen=True)
 class UNetPlan:
-    """How to train. ``crop`` in latents, a multiple of 4; the last ``whole_share`` of the steps see whole pictures."""
+    """How to train. ``crop`` in latents, a multiple of 4; the last ``whole_share`` of the steps see whole pictures.
+
+    The critic joins after ``critic_from`` of the steps (1: never), with ``critic_share`` of the gradient.
+    """
 
     steps: int = 40_000
     batch: int = 16
     crop: int = 16
     rate: float = 1.5e-3
     whole_share: float = 0.15
+    critic_from: float = 0.6
+    critic_share: float = 0.25
     widths: tuple[int, int, int] = WIDTHS
     seed: int = 0
     device: str = "auto"
@@ -135,44 +141,82 @@ def train_unet(pool_folder: Path, run: Path, plan: UNetPlan) -> Students:
     students = new_students(plan.widths)
     modules = students.modules.to(device)
     students.unet.to(memory_format=torch.channels_last)
+    critic = Critic(LATENT_CHANNELS, len(STYLE_NAMES)).to(device)
     optimizer = Muon(modules.parameters(), plan.rate, weight_decay=0.01)
+    critic_optimizer = torch.optim.AdamW(critic.parameters(), plan.rate / 4, betas=(0.5, 0.99), weight_decay=0.01)
     average = Average(modules, 0.999)
     done = checkpoint_step(path)
     if path.is_file():
         modules.load_state_dict(load_checkpoint(path, "weights"))
         average.weights = {k: v.to(device) for k, v in load_checkpoint(path, "average").items()}
         resume(path, optimizer, "optimizer")
+        if learned := load_checkpoint(path, "critic"):
+            critic.load_state_dict(learned)
+            resume(path, critic_optimizer, "critic_optimizer")
     acp = new_scheduler().alphas_cumprod.float().to(device)
     shown = 0.0
     with Progress() as bars:
         bar = bars.add_task("unet", total=plan.steps, completed=done)
         for step in range(done, plan.steps):
             task = draw_task(np.random.default_rng((plan.seed, step)), pool, acp, plan, step)
-            optimizer.param_groups[0]["lr"] = learning_rate(step, plan.steps, plan.rate)
+            rate = learning_rate(step, plan.steps, plan.rate)
+            optimizer.param_groups[0]["lr"] = rate
+            critic_optimizer.param_groups[0]["lr"] = rate / 4
+            judged = step >= plan.critic_from * plan.steps
             with half_precision(device):
                 made = students.unet(task.noised, task.timesteps, students.embed(task.prompts), return_dict=False)[0]
             difference = made.float() - task.batch.target
             loss = difference.abs().mean() + 0.5 * difference.square().mean()
             shown += 0.02 * (loss.item() - shown) if shown else loss.item()
+            total = loss
+            if judged:
+                total = loss + _adversarial(critic, critic_optimizer, students.unet, task, made, loss, plan)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            total.backward()
             nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
             optimizer.step()
             average.update(modules, step)
             if step % 50 == 0:
                 bars.update(bar, description=f"unet {shown:.4f}", completed=step)
-                log.info("unet step %d: loss %.4f", step, shown)
+                log.info("unet step %d: loss %.4f%s", step, shown, " with the critic" if judged else "")
             if (step + 1) % plan.save_every == 0 or step + 1 == plan.steps:
                 save_checkpoint(
                     path,
                     step + 1,
                     weights=modules.state_dict(),
                     average=average.weights,
+                    critic=critic.state_dict(),
                     optimizer=optimizer.state_dict(),
+                    critic_optimizer=critic_optimizer.state_dict(),
                 )
     modules.load_state_dict(average.weights)
     modules.float().eval()
     return students
+
+
+def _adversarial(
+    critic: Critic,
+    optimizer: torch.optim.Optimizer,
+    unet: UNet2DConditionModel,
+    task: Task,
+    made: Tensor,
+    loss: Tensor,
+    plan: UNetPlan,
+) -> Tensor:
+    """Teach the critic on this batch, then give what it says of ``made``, weighed against the other loss."""
+    source, target = task.batch.source, task.batch.target
+    styles = torch.from_numpy(task.batch.labels[:, 0].astype(np.int64)).to(source.device)
+    with half_precision(source.device):
+        verdicts = critic(source, target, styles), critic(source, made.detach().float(), styles)
+    optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward(critic_loss(verdicts[0].float(), verdicts[1].float()))
+    optimizer.step()
+    critic.requires_grad_(False)
+    with half_precision(source.device):
+        missed = -critic(source, made.float(), styles).float().mean()
+    critic.requires_grad_(True)
+    weighed: Tensor = missed * balance(loss, missed, unet.conv_out.weight, plan.critic_share)
+    return weighed
 
 
 def load_students(run: Path, widths: tuple[int, int, int] = WIDTHS) -> Students:

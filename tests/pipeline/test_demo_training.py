@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from streamv2v_obs.demo.architecture import new_autoencoder, new_scheduler, new_unet
+from streamv2v_obs.demo.discriminator import Critic, balance
 from streamv2v_obs.demo.evaluate import decibels, sharpness
 from streamv2v_obs.demo.export import adopt, export
 from streamv2v_obs.demo.muon import Muon, orthogonalized
@@ -52,7 +53,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(pool: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     train_autoencoder(pool, folder, AutoencoderPlan(steps=6, batch=4, crop=32, device="cpu"))
-    plan = UNetPlan(steps=4, batch=4, crop=8, widths=WIDTHS, whole_share=0.25, device="cpu")
+    plan = UNetPlan(steps=4, batch=4, crop=8, widths=WIDTHS, critic_from=0.5, whole_share=0.25, device="cpu")
     train_unet(pool, folder, plan)
     return folder
 
@@ -193,6 +194,18 @@ def test_muon_updates_are_orthogonal_and_it_descends() -> None:
         torch.autograd.backward(loss())
         optimizer.step()
     assert loss().item() < 0.95 * before
+
+
+def test_the_critic_weighs_as_much_as_it_is_told() -> None:
+    critic = Critic(4, 3, 8)
+    last = torch.nn.Conv2d(4, 4, 1)
+    source = torch.randn(2, 4, 8, 8)
+    made = last(source)
+    missed, wanted = -critic(source, made, torch.tensor([0, 2])).mean(), made.square().mean()
+    factor = balance(wanted, missed, last.weight, 0.25)
+    first, second = (torch.autograd.grad(value, last.weight, retain_graph=True)[0] for value in (wanted, missed))
+    expected = min(0.25 * float(first.norm() / second.norm()), 10.0)
+    assert float(factor) == pytest.approx(expected, rel=1e-3)
 
 
 def test_figures_mean_what_they_say() -> None:
