@@ -9,7 +9,14 @@ import numpy as np
 
 from streamv2v_obs.bench import results
 from streamv2v_obs.bench.subject import Say
-from streamv2v_obs.demo.evaluate import StyleFigures, StyleJudge, autoencoder_decibels, judge_styles
+from streamv2v_obs.demo.evaluate import (
+    OTHER_SCENES,
+    StyleFigures,
+    StyleJudge,
+    autoencoder_decibels,
+    judge_styles,
+    judged_rightly,
+)
 from streamv2v_obs.demo.photographs import HELD_OUT, square
 from streamv2v_obs.demo.pool import held_out
 from streamv2v_obs.eval.arms import ARMS, SETS
@@ -98,7 +105,7 @@ def measure(folder: Path | None, scenes: int, frames: int, out: Path, say: Say) 
     load_before = results.load_now()
     model = load_model(ModelSettings(name=str(folder) if folder else "demo", device="cpu", backend="torch"))
     side = model.width
-    pictures = [*(square(name, side) for name in HELD_OUT), *held_out(scenes)]
+    pictures = [*(square(name, side) for name in HELD_OUT), *held_out(scenes, OTHER_SCENES)]
     judge = StyleJudge()
     say("autoencoder")
     found: results.Section = {"autoencoder_db": autoencoder_decibels(model, scenes), "recognised": {}, "styles": {}}
@@ -109,6 +116,7 @@ def measure(folder: Path | None, scenes: int, frames: int, out: Path, say: Say) 
         found["recognised"][str(steps)] = round(float(np.mean([s.named for s in styles.values()])), 4)
         if steps == 2:
             found["structure"] = structure(list(styles.values()))
+    found["judge"] = judged_rightly(judge)
     found["flicker"] = flicker(model, frames, side, say)
     weights = sorted((folder or demo_folder()).rglob("*.safetensors"))
     found["weights_mb"] = round(sum(path.stat().st_size for path in weights) / 1e6, 3)
@@ -137,7 +145,8 @@ def measure(folder: Path | None, scenes: int, frames: int, out: Path, say: Say) 
         results=found,
         checks=[],
         notes="Nothing was timed. recognised: share of pictures whose style a judge made of the teachers' answers "
-        f"names rightly; with 1 and 4 steps over the first {_FEW} pictures. structure: of the tenth of the input with "
+        f"names rightly; with 1 and 4 steps over the first {_FEW} pictures. judge: the share of the teachers' own "
+        "answers to other scenes that he names rightly, by the blur (pixels) they were given. structure: of the tenth of the input with "
         "the steepest gradient, the share that has such a place of the output within two pixels; chance: the same "
         "for another picture's edges. flicker: the delay of the stream batch is taken out; off and on are means.",
     )

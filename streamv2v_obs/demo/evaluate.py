@@ -74,9 +74,7 @@ def style_features(pixels: Pixels) -> NDArray[np.float64]:
     turned = np.arctan2(gy, gx) * 2
     features += [float((strength * np.cos(turned)).mean()), float((strength * np.sin(turned)).mean())]
     features += [float((strength < limit).mean()) for limit in (0.02, 0.08, 0.3, 1.0)]
-    # On the grid of eight pixels, where pixel art has its borders, and off it.
-    step = np.abs(np.diff(luma, axis=1))
-    features += [float(np.log(step[:, 7::8].mean() + 1e-3)), float(np.log(step[:, 3::8].mean() + 1e-3))]
+    features += _on_the_grid(luma)
     chroma = np.hypot(colours[:, 1], colours[:, 2])
     features += [
         float(chroma.mean()),
@@ -87,30 +85,54 @@ def style_features(pixels: Pixels) -> NDArray[np.float64]:
     return np.array(features, np.float64)
 
 
+SOFTENED = 0.0, 0.6, 1.0, 1.4
+"""Blurs (deviation in pixels) that the judge has seen of each example: how sharp a picture is, is a figure of its own."""
+
+
+def _on_the_grid(luma: NDArray[np.float32]) -> list[float]:
+    """How far a picture consists of squares of eight pixels, as pixel art does: steps by phase, and flat middles."""
+    found = []
+    for axis in (0, 1):
+        steps = np.abs(np.diff(luma, axis=axis)).mean(1 - axis)
+        phases = np.array([steps[phase::8].mean() for phase in range(8)]) + 1e-4
+        # The border, a little soft or not, and the middle of a square.
+        found += [float(np.log(phases[6:8].mean() / phases.mean())), float(np.log(phases[2:5].mean() / phases.mean()))]
+    height, width = luma.shape
+    squares = luma[: height // 8 * 8, : width // 8 * 8].reshape(height // 8, 8, width // 8, 8)
+    inside = squares[:, 2:6, :, 2:6].std((1, 3))
+    found.append(float(np.log((inside.mean() + 1e-3) / (luma.std() + 1e-3))))
+    return found
+
+
+def softened(pixels: Pixels) -> list[Pixels]:
+    """A picture as crisp as it is, and blurred more and more."""
+    return [pixels if sigma == 0 else cv2.GaussianBlur(pixels, (0, 0), sigma).astype(np.uint8) for sigma in SOFTENED]
+
+
 class StyleJudge:
     """Tells styles apart by what the teachers make of scenes that nobody trained on.
 
     Features of the answer are predicted from those of the source, for each style by its own straight line; the
-    Mahalanobis distance of what is left says how unlike that style an answer is.
+    Mahalanobis distance of what is left says how unlike that style an answer is. Learned from crisp examples alone
+    it went by sharpness: it called squares of eight pixels, a little soft, an oil painting.
     """
 
-    def __init__(self, scenes: int = 60) -> None:
+    def __init__(self, scenes: int = 120) -> None:
         sources = list(held_out(scenes))
-        given = np.stack([self._given(style_features(scene)) for scene in sources])
+        given = np.repeat(np.stack([self._given(style_features(scene)) for scene in sources]), len(SOFTENED), 0)
         # Ridge: there are not many more scenes than features.
         solve = np.linalg.inv(given.T @ given + 2.0 * np.eye(given.shape[1])) @ given.T
         self._lines: dict[str, NDArray[np.float64]] = {}
-        left = []
+        self._spreads: dict[str, tuple[NDArray[np.float64], float]] = {}
         for name in STYLE_NAMES:
-            made = np.stack([style_features(teach(Chance.seeded(n, s), name, s)) for n, s in enumerate(sources)])
+            examples = [teach(Chance.seeded(number, scene), name, scene) for number, scene in enumerate(sources)]
+            made = np.stack([style_features(soft) for example in examples for soft in softened(example)])
             self._lines[name] = solve @ made
-            left.append(made - given @ self._lines[name])
-        within = np.concatenate(left)
-        covariance = within.T @ within / len(within)
-        # The added share keeps the inverse tame where features are nearly the same.
-        self._inverse = np.linalg.inv(
-            covariance + 0.02 * np.diag(np.diag(covariance)) + 1e-6 * np.eye(len(covariance))
-        )
+            left = made - given @ self._lines[name]
+            covariance = left.T @ left / len(left)
+            # The added share keeps the inverse tame where features are nearly the same.
+            covariance += 0.05 * np.diag(np.diag(covariance)) + 1e-5 * np.eye(len(covariance))
+            self._spreads[name] = np.linalg.inv(covariance), float(np.linalg.slogdet(covariance)[1])
 
     @staticmethod
     def _given(features: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -118,12 +140,32 @@ class StyleJudge:
 
     def distance(self, made: Pixels, source: Pixels, style: str) -> float:
         """From what this style makes of such a source, in deviations; teachers' own answers lie near 6."""
+        return float(np.sqrt(self._squared(made, source, style)))
+
+    def _squared(self, made: Pixels, source: Pixels, style: str) -> float:
         offset = style_features(made) - self._given(style_features(source)) @ self._lines[style]
-        return float(np.sqrt(offset @ self._inverse @ offset))
+        return float(offset @ self._spreads[style][0] @ offset)
 
     def name(self, made: Pixels, source: Pixels) -> str:
-        """The nearest style."""
-        return min(STYLE_NAMES, key=lambda style: self.distance(made, source, style))
+        """The likeliest style: each has its own spread, since some answer one source in many ways."""
+        return min(STYLE_NAMES, key=lambda style: self._squared(made, source, style) + self._spreads[style][1])
+
+
+OTHER_SCENES = 10**9 + 1
+"""The seed of scenes that neither a pool nor the judge has seen."""
+
+
+def judged_rightly(judge: StyleJudge, scenes: int = 12) -> dict[str, float]:
+    """What the judge itself is worth: the share of the teachers' own answers it names rightly, by their softness."""
+    shares = {}
+    for number, sigma in enumerate(SOFTENED):
+        named = [
+            judge.name(softened(teach(Chance.seeded(index, scene), style, scene))[number], scene) == style
+            for index, scene in enumerate(held_out(scenes, OTHER_SCENES))
+            for style in STYLE_NAMES
+        ]
+        shares[f"{sigma:g}"] = round(float(np.mean(named)), 4)
+    return shares
 
 
 @dataclass(frozen=True)
@@ -209,7 +251,7 @@ def frames_per_second(model: Model, frames: int = 40) -> float:
 def evaluate(folder: Path, scenes: int = 12) -> dict[str, Any]:
     """All figures of the model in ``folder``, ready for JSON."""
     model = load_model(ModelSettings(name=str(folder)))
-    pictures = [*(square(name, model.width) for name in HELD_OUT), *held_out(scenes)]
+    pictures = [*(square(name, model.width) for name in HELD_OUT), *held_out(scenes, OTHER_SCENES)]
     judge = StyleJudge()
     result: dict[str, Any] = {"autoencoder_db": autoencoder_decibels(model, scenes)}
     for steps in (1, 2, 4):
