@@ -146,7 +146,8 @@ def measure(folder: Path | None, scenes: int, frames: int, out: Path, say: Say) 
         checks=[],
         notes="Nothing was timed. recognised: share of pictures whose style a judge made of the teachers' answers "
         f"names rightly; with 1 and 4 steps over the first {_FEW} pictures. judge: the share of the teachers' own "
-        "answers to other scenes that he names rightly, by the blur (pixels) they were given. structure: of the tenth of the input with "
+        "answers to other scenes that he names rightly, by the blur (pixels) they were given. "
+        "structure: of the tenth of the input with "
         "the steepest gradient, the share that has such a place of the output within two pixels; chance: the same "
         "for another picture's edges. flicker: the delay of the stream batch is taken out; off and on are means.",
     )

@@ -86,7 +86,7 @@ def style_features(pixels: Pixels) -> NDArray[np.float64]:
 
 
 SOFTENED = 0.0, 0.6, 1.0, 1.4
-"""Blurs (deviation in pixels) that the judge has seen of each example: how sharp a picture is, is a figure of its own."""
+"""Blurs (pixels) that the judge has seen of each example: how sharp a picture is, is a figure of its own."""
 
 
 def _on_the_grid(luma: NDArray[np.float32]) -> list[float]:
