@@ -22,7 +22,7 @@ from streamv2v_obs.frames import Pixels
 
 _EASY = frozenset({"photo", "sepia", "neon", "blueprint", "pencil"})
 _WEIGHTS = np.array([1.0 if name in _EASY else 3.0 for name in STYLE_NAMES])
-"""How often a style is drawn. At equal shares these five looked right after 5,800 steps, the others hardly began to."""
+"""How often a style is drawn. At equal shares these five looked right after 5,800 steps, the others hardly began."""
 
 Latents = NDArray[np.float16]
 """float16 [n, 16, 32, 32], scaled so that the channels deviate by 1 on average."""
