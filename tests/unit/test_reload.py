@@ -50,7 +50,7 @@ STYLES = {"ink": {"path": "ink.safetensors"}}
         (
             {"capture": {"kind": "pattern"}},
             Plan(
-                live=("capture.kind", "capture.width", "capture.height"),
+                live=("capture.kind", "capture.width", "capture.height", "capture.watermark"),
                 change=Change(source=PatternCapture(kind="pattern")),
             ),
         ),
