@@ -239,6 +239,18 @@ def custom_events(live: Live) -> None:
     live.until_prompt("heard")
 
 
+def viewers(live: Live) -> None:
+    live.say(viewer={"prompt": "not allowed yet", "name": "Ada"})
+    live.service.until(lambda: "viewers" in live.service.status()["obs"]["note"], "a refusal")
+    live.set("obs.viewers", {"approve": False, "cooldown_s": 0, "revert_s": 2})
+    live.until_linked()
+    before = live.service.engine()["prompt"]
+    live.say(viewer={"prompt": "a wish of a viewer", "name": "Ada"})
+    live.until_prompt("a wish of a viewer")
+    live.until_prompt(before)
+    live.set("obs.viewers", None)
+
+
 def bypass_by_event(live: Live) -> None:
     live.say(bypass=True)
     live.service.until(lambda: "bypass_by_event" in live.service.status()["obs"]["note"], "a refusal")
@@ -328,6 +340,7 @@ CASES: dict[str, Callable[[Live], None]] = {
     "obs.default": default,
     "obs.prompt_text": prompt_text,
     "obs.custom_events": custom_events,
+    "obs.viewers": viewers,
     "obs.bypass_by_event": bypass_by_event,
     "obs.preset_items": preset_items,
     "obs.preset_filters": preset_filters,
