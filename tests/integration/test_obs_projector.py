@@ -47,10 +47,11 @@ def opened(obs: RealObs, source: str | None, width: int = 320, timeout_s: float 
 
 
 def until(source: ObsProjector, colour: tuple[int, int, int]) -> Frame:
+    """The first picture that is all of this colour: while OBS draws its window anew, a later one may be half black."""
     patient_until = time.monotonic() + 5
-    while not (np.abs(source.read().pixels.astype(int) - colour) <= 1).all():
-        assert time.monotonic() < patient_until, source.read().pixels.mean((0, 1))
-    return source.read()
+    while not (np.abs((frame := source.read()).pixels.astype(int) - colour) <= 1).all():
+        assert time.monotonic() < patient_until, frame.pixels.mean((0, 1))
+    return frame
 
 
 def read_on(source: ObsProjector) -> None:
