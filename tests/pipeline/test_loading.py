@@ -260,7 +260,7 @@ def test_prompt_embeddings_equal_diffusers(tmp_path: Path, prompt: str) -> None:
 
 def test_cuda_that_is_not_there_is_a_clear_error() -> None:
     if torch.cuda.is_available():
-        pytest.skip("there is one")
+        pytest.skip("NOT TESTED where there is a GPU: the error for a GPU that is not there")
     with pytest.raises(ConfigError, match=r"set model\.device to auto or cpu"):
         load("demo", device="cuda")
 
