@@ -184,7 +184,7 @@ def _soaked(found: Result) -> list[tuple[str, str]]:
 def _faults(found: Result) -> list[tuple[str, str]]:
     rows = [
         (
-            "kinds of faults; raw pictures, of those searched",
+            "runs searched: each kind of fault, and a recording of them; raw pictures in them",
             f"{found['faults']}; {found['raw']} of {found['searched']}",
         ),
         ("longest gap between two published pictures, in intervals", f"{found['gap_intervals']:.1f}"),
