@@ -104,10 +104,13 @@ def capture(live: Live) -> None:
 
 
 def style(live: Live) -> None:
+    live.service.until_on_air("TRANSLATED")
+    engine = live.service.status()["engine_pid"]
     live.set("model.style", "ink")
     live.service.until(lambda: live.service.engine().get("style") == "ink", "the style")
     live.set("model.style", None)
     live.service.until(lambda: live.service.engine().get("style", "?") is None, "its end")
+    assert live.service.status()["engine_pid"] == engine, "weights are rewritten in the engine that runs"
 
 
 def of_the_engine(name: str, value: Any) -> Callable[[Live], None]:
