@@ -32,7 +32,7 @@ class Return:
     """How far the pictures of a scene that came back are from the one it was left with."""
 
     first: float
-    """One step of translation alone, as at every warm start."""
+    """The first one."""
     then: float
 
 

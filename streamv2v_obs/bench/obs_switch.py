@@ -208,7 +208,7 @@ def measure(path: Path, *, switches: int, rounds: int, overrides: Sequence[str],
         f"{FADE_MS} ms; cut_keep keeps the bank, all others empty it. Every picture is held against all that a "
         "service makes which knows its prompt alone: furthest is the greatest mean difference of a colour, of 255, "
         f"and mixed counts those beyond {MIXED:g} of prompts_apart. restore: the same difference between a scene's "
-        "last picture and those after coming back to it; first is the warm start's one, then the mean of all others "
+        "last picture and those after coming back to it; first is the first one, then the mean of all others "
         f"in {_SETTLE_S:g} s.",
     )
     for key, spread in found["latency_ms"].items():

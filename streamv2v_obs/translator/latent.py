@@ -148,11 +148,24 @@ class LatentTranslator:
         ``prompt``: (1, L, D) of this frame, which keeps it to its end; or (S, L, D), which overwrites every row's.
         The bank's update is left for ``settle``, so that it delays nobody's picture.
         """
-        if self.schedule == "stream" and self.rows.starts:
+        warm_up = self.calls_to_warm_up
+        if warm_up:
             self.rows.fill(latent)
         self.admit(prompt, origin)
+        for _ in range(warm_up):
+            self.compute(latent)
         clean = self.compute(latent)
         return Departed(clean, self.depart())
+
+    @property
+    def calls_to_warm_up(self) -> int:
+        """By how many calls the next frame goes ahead of itself, once ``rows.fill`` has put it in every row; 0: none.
+
+        Where the method fills the rows by noising alone, the frame would come out of row k by S - k steps only: unlike
+        every later picture, to the eye, to the bank that stores it, and once more whenever a scene's bank is restored.
+        After S - 1 calls it stands in each row as a frame that came all the way.
+        """
+        return self.steps - 1 if self.schedule == "stream" and self.rows.starts else 0
 
     @torch.inference_mode()
     def flush(self) -> list[Departed]:

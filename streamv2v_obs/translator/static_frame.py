@@ -75,10 +75,12 @@ class StaticFrame:
         """Take a picture uint8 [H, W, 3]; give the one that leaves, and whose it is."""
         latents = self._latents
         self._link.send(pixels, self.pixels_in)
-        if latents.schedule == "stream" and latents.rows.starts:
+        warm_up = latents.calls_to_warm_up
+        if warm_up:
             latents.rows.fill(self._coder.encode(self.pixels_in))
         latents.admit(prompt, origin)
-        self._compute()
+        for _ in range(1 + warm_up):
+            self._compute()
         departed = latents.depart()
         if not self._late_update:
             latents.settle()

@@ -105,7 +105,7 @@ class StreamBatch:
         self._origins[0] = origin
 
     def fill(self, latent: Tensor) -> None:
-        """Noise one frame's latent for every row: the warm start."""
+        """Noise one frame's latent for every row: where the warm start begins."""
         self._noise_rows(slice(0, self.size), latent)
 
     def noise_first(self, latent: Tensor) -> None:
