@@ -117,19 +117,25 @@ class StyleJudge:
     it went by sharpness: it called squares of eight pixels, a little soft, an oil painting.
     """
 
-    def __init__(self, scenes: int = 120) -> None:
+    def __init__(self, scenes: int = 360) -> None:
         sources = list(held_out(scenes))
         given = np.repeat(np.stack([self._given(style_features(scene)) for scene in sources]), len(SOFTENED), 0)
         # Ridge: there are not many more scenes than features.
         solve = np.linalg.inv(given.T @ given + 2.0 * np.eye(given.shape[1])) @ given.T
         self._lines: dict[str, NDArray[np.float64]] = {}
         self._spreads: dict[str, tuple[NDArray[np.float64], float]] = {}
+        covariances: dict[str, NDArray[np.float64]] = {}
         for name in STYLE_NAMES:
             examples = [teach(Chance.seeded(number, scene), name, scene) for number, scene in enumerate(sources)]
             made = np.stack([style_features(soft) for example in examples for soft in softened(example)])
             self._lines[name] = solve @ made
             left = made - given @ self._lines[name]
-            covariance = left.T @ left / len(left)
+            covariances[name] = left.T @ left / len(left)
+        common = np.mean(list(covariances.values()), axis=0)
+        for name, own in covariances.items():
+            # Half of it everybody's (Friedman 1989, regularised discriminant analysis): a style whose own examples
+            # are all alike, as pencil drawings are, would else own nothing that is a little unlike them.
+            covariance = (own + common) / 2
             # The added share keeps the inverse tame where features are nearly the same.
             covariance += 0.05 * np.diag(np.diag(covariance)) + 1e-5 * np.eye(len(covariance))
             self._spreads[name] = np.linalg.inv(covariance), float(np.linalg.slogdet(covariance)[1])
