@@ -195,6 +195,7 @@ class SpeedSettings(Section):
     cached_time: Switch = Field("auto", description="time embeddings computed once")
     late_update: Switch = Field("auto", description="the bank is updated after the picture was handed on")
     channels_last: Switch = Field("auto", description="memory layout of the convolutions")
+    row_threads: Switch = Field("auto", description="each step's frame is computed by a thread of its own (CPU)")
     pinned: Switch = Field("auto", description="page-locked host memory and copies beside the work (CUDA)")
     graphs: Switch = Field("auto", description="a frame is one captured CUDA graph")
     compile: Switch = Field("auto", description="torch.compile, which takes minutes at the start; auto: not")

@@ -17,6 +17,7 @@ from streamv2v_obs.translator.joined import JoinedProjections
 from streamv2v_obs.translator.kernels import Attend as Attend
 from streamv2v_obs.translator.kernels import Kernel, Level
 from streamv2v_obs.translator.kernels import attend_sdpa as attend_sdpa
+from streamv2v_obs.translator.rows_in_call import RowsInCall, RowsOfAll
 from streamv2v_obs.translator.suitability import check_attention
 
 Observer: TypeAlias = Callable[[int, str, Tensor], None]
@@ -95,9 +96,7 @@ def take_out(unet: UNet2DConditionModel) -> None:
 
 
 class Companion(Protocol):
-    """Something else that is put into the UNet together with the attention, and knows the rows in the call."""
-
-    rows: slice
+    """Something else that is put into the UNet together with the attention."""
 
     def put_in(self) -> None: ...
     def take_out(self) -> None: ...
@@ -116,7 +115,8 @@ class ExtendedAttention:
 
     A UNet holds one of these at most: ``install`` takes the place of another. All weights are left alone.
     ``kernels``: one for each layer, instead of ``attend`` for all; wider heads than the layer's are joined ones.
-    ``joined``: each layer's three projections are one product over copies of their weights.
+    ``joined``: each layer's three projections are one product over copies of their weights. ``in_call`` is told which
+    rows the next UNet call holds.
     """
 
     def __init__(
@@ -131,11 +131,12 @@ class ExtendedAttention:
         kernels: Sequence[Kernel] = (),
         joined: bool = False,
         companions: Sequence[Companion] = (),
+        in_call: RowsInCall | None = None,
     ) -> None:
         self.bank = bank
         self.observer = observer
         self.companions = tuple(companions)
-        self._rows = slice(0, 1)
+        self.in_call = in_call or RowsOfAll()
         # Tensors, so that a graph captured over them never has to be captured again for another value.
         device = next(unet.parameters()).device
         self.strength = torch.tensor(fusion.strength, device=device)
@@ -154,17 +155,6 @@ class ExtendedAttention:
                 self.joined[number] = JoinedProjections(attention, width)
         self._replaced: list[tuple[Any, Any, _LayerAttention]] = []  # module, its own processor, ours
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
-
-    @property
-    def rows(self) -> slice:
-        """Which rows of the stream batch the next UNet call holds."""
-        return self._rows
-
-    @rows.setter
-    def rows(self, rows: slice) -> None:
-        self._rows = rows
-        for companion in self.companions:
-            companion.rows = rows
 
     def refresh(self) -> None:
         """Copy the UNet's weights anew where copies are kept: they have changed."""
@@ -217,8 +207,8 @@ class ExtendedAttention:
         """Store the un-fused O (rows, N, C) of layer ``number``, and give the fused one (equation 2)."""
         if self.bank is None:
             return output
-        remembered = self.bank.remembered_output(number, self.rows)
-        self.bank.put_output(number, self.rows, output)
+        remembered = self.bank.remembered_output(number, self.in_call.rows)
+        self.bank.put_output(number, self.in_call.rows, output)
         if remembered is None:
             return output
         fused = fuse(output, remembered, self.strength, self.threshold)
@@ -259,9 +249,9 @@ class _LayerAttention:
             queries, both = joined.project(hidden_states)
             keys, values = both.chunk(2, dim=-1)
         if joined is not None and isinstance(bank, FeatureBank):
-            keys, values = bank.extend_joined(number, owner.rows, both)
+            keys, values = bank.extend_joined(number, owner.in_call.rows, both)
         elif bank is not None:
-            keys, values = bank.extend(number, owner.rows, keys, values)
+            keys, values = bank.extend(number, owner.in_call.rows, keys, values)
         heads = (attn.heads, -1)
         attended = owner.kernels[number](
             queries.unflatten(-1, heads), keys.unflatten(-1, heads), values.unflatten(-1, heads), scale

@@ -87,11 +87,20 @@ class Graphs:
 
 
 def make_graphs(
-    model: GraphedModel, latents: LatentTranslator, prompt_shape: tuple[int, int], size: tuple[int, int]
+    model: GraphedModel,
+    latents: LatentTranslator,
+    prompt_shape: tuple[int, int],
+    size: tuple[int, int],
+    row_threads: int,
 ) -> Graphs:
-    """``prompt_shape`` is (L, D), ``size`` width and height. Raises ModelLoadError where OpenVINO cannot take one."""
-    coder = CoderGraph(model.autoencoder, *size, model.dtype)
-    return Graphs(coder, UNetGraph(latents, prompt_shape, model.dtype), model.style)
+    """``prompt_shape`` is (L, D), ``size`` width and height; ``row_threads``: how many call at the same time, 0 or 1:
+    one. Raises ModelLoadError where OpenVINO cannot take one.
+    """
+    threads, calls = torch.get_num_threads(), max(1, row_threads)
+    # Encoder and decoder run beside the UNet's rows then, each in the place of one row.
+    coder = CoderGraph(model.autoencoder, *size, model.dtype, openvino_graph.Sharing(max(1, threads // calls)))
+    unet = UNetGraph(latents, prompt_shape, model.dtype, openvino_graph.Sharing(threads, calls))
+    return Graphs(coder, unet, model.style)
 
 
 # With two rows and a merge every 4th frame the last of them has seen a merged bank.

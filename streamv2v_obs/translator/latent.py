@@ -19,6 +19,7 @@ from streamv2v_obs.translator.lcm import GUIDANCE, PredictionType, clean_latent,
 from streamv2v_obs.translator.merging import draw_partitions
 from streamv2v_obs.translator.row_prompts import RowPrompts, cross_attentions
 from streamv2v_obs.translator.row_times import RowTimes
+from streamv2v_obs.translator.rows_in_call import rows_in_call
 from streamv2v_obs.translator.stream_batch import Departed, Origin, RowsSnapshot, StreamBatch
 
 
@@ -55,6 +56,7 @@ class LatentTranslator:
     late; ``sequential`` makes S calls of one row, each with that row's bank, and answers at once; ``auto`` is stream
     but for S = 1, where both are the same. What is computed beside the rows of the model's type is float32.
 
+    ``row_by_row``: a call of S rows is S calls of one, so that threads may share them out among themselves.
     ``indices`` stand in for the timesteps that strength and steps give. ``observer`` sees every layer, ``trace``
     every UNet call, ``keep_all_outputs`` stores O where nothing is fused, too: all three for conformance runs.
     """
@@ -73,8 +75,10 @@ class LatentTranslator:
         observer: Observer | None = None,
         trace: Callable[[CallTrace], None] | None = None,
         keep_all_outputs: bool = False,
+        row_by_row: bool = False,
     ) -> None:
         self.settings = settings
+        self.row_by_row = row_by_row
         self.unet = unet
         self._acp = acp
         self._prediction_type = prediction_type
@@ -90,7 +94,7 @@ class LatentTranslator:
         speed = settings.speed
         layers = find_layers(unet, latent_shape, settings.fusion)
         capacity = 0 if settings.bank.kind == "off" else settings.bank.length if settings.bank.kind == "queue" else 1
-        levels = levels_of(unet, layers, self.steps if self.schedule == "stream" else 1, capacity)
+        levels = levels_of(unet, layers, self.rows_in_a_call, capacity)
         kernels = choose_kernels(settings.attention, levels, speed.padded_heads, device, dtype)
         self.attention = described(levels, kernels)
         self.layers = layers = tuple(
@@ -98,10 +102,13 @@ class LatentTranslator:
             for layer, level, kernel in zip(layers, levels, kernels, strict=True)
         )
         self.condition = self._guidance_condition()
+        self._in_call = rows_in_call(by_threads=row_by_row)
         with torch.inference_mode():
             cached = cross_attentions(unet) if speed.cached_prompt else ()
-            self.prompts = RowPrompts(self.steps, device, dtype, tuple(cached))
-            self.times = RowTimes(unet, self.steps, self.condition, cached=bool(speed.cached_time))
+            self.prompts = RowPrompts(self.steps, device, dtype, tuple(cached), self._in_call)
+            self.times = RowTimes(
+                unet, self.steps, self.condition, cached=bool(speed.cached_time), in_call=self._in_call
+            )
             self.rows = StreamBatch(row_constants(acp, indices, device), latent_shape, device, self.prompts)
             self.times.compute(self.rows.constants.timesteps)
             self._bank: FeatureBank | None = None
@@ -126,6 +133,7 @@ class LatentTranslator:
                 kernels=kernels,
                 joined=bool(speed.joined_qkv),
                 companions=(self.prompts, self.times),
+                in_call=self._in_call,
             )
         self.graph: PredictingGraph | None = None
         """Computes instead of the UNet where it is set and ready."""
@@ -207,8 +215,11 @@ class LatentTranslator:
         if self.schedule == "stream":
             if latent is not None:
                 self.rows.noise_first(latent)
-            x0 = self._call(slice(0, self.steps), self.rows.noised)
-            self.rows.noise_others(x0)
+            if self.row_by_row:
+                x0 = torch.cat([self.compute_row(row, None) for row in range(self.steps)])
+            else:
+                x0 = self._call(slice(0, self.steps), self.rows.noised)
+            self.hand_down(x0)
             return x0[-1:]
         if latent is None:
             raise RuntimeError("one frame after another leaves none to be flushed")
@@ -217,6 +228,21 @@ class LatentTranslator:
             constants = self.rows.constants.of(slice(k, k + 1))
             x0 = self._call(slice(k, k + 1), constants.alpha * x0 + constants.beta * self.rows.noise[k : k + 1])
         return x0
+
+    def compute_row(self, row: int, latent: Tensor | None) -> Tensor:
+        """One row's clean latent (1, C, h, w); ``latent`` enters row 0. Threads may compute a row each.
+
+        ``hand_down`` belongs after it.
+        """
+        if latent is not None:
+            self.rows.noise_first(latent)
+        rows = slice(row, row + 1)
+        return self._call(rows, self.rows.noised[rows])
+
+    @torch.inference_mode()
+    def hand_down(self, x0: Tensor) -> None:
+        """Noise the clean latents (S, C, h, w) of a frame's call anew, each for the row below its own."""
+        self.rows.noise_others(x0)
 
     def depart(self) -> Origin | None:
         """Note that a frame was computed; whose it is that left."""
@@ -233,7 +259,7 @@ class LatentTranslator:
         if self.graph is not None and self.graph.ready:
             prediction = self.graph(rows, noised, constants.timesteps, embeddings[rows])
         else:
-            self.extension.rows = rows
+            self._in_call.rows = rows
             (prediction,) = self.unet(
                 noised.to(self._dtype),
                 constants.timesteps,
@@ -257,6 +283,11 @@ class LatentTranslator:
                 "guidance would double the work of each frame; allowed: null"
             )
         return None
+
+    @property
+    def rows_in_a_call(self) -> int:
+        """How many rows a UNet call holds."""
+        return 1 if self.row_by_row or self.schedule == "sequential" else self.steps
 
     # --- the bank --------------------------------------------------------------------------------------------
 

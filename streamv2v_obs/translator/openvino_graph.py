@@ -8,8 +8,10 @@ import io
 import json
 import logging
 import os
+import threading
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +43,24 @@ def cache_folder() -> Path:
 
 
 class Graph:
-    """A compiled graph. Called with one array or tensor for each input; gives views that the next call overwrites."""
+    """A compiled graph. Called with one array or tensor for each input; gives views that the next call overwrites.
+
+    Several threads may call it at the same time, up to its number of streams without waiting for each other.
+    """
 
     def __init__(self, compiled: Any, *, fresh: bool) -> None:
-        self._request = compiled.create_infer_request()
+        self._compiled = compiled
+        self._of_thread = threading.local()
         self._outputs = range(len(compiled.outputs))
         self.fresh = fresh
         """Whether it was converted just now."""
 
     def __call__(self, *inputs: Array) -> list[Array]:
-        self._request.infer(list(inputs), share_inputs=True)
-        return [self._request.get_output_tensor(i).data for i in self._outputs]
+        request = getattr(self._of_thread, "request", None)
+        if request is None:
+            request = self._of_thread.request = self._compiled.create_infer_request()
+        request.infer(list(inputs), share_inputs=True)
+        return [request.get_output_tensor(i).data for i in self._outputs]
 
 
 def fingerprint(module: nn.Module, facts: Sequence[object], dtype: torch.dtype) -> str:
@@ -69,8 +78,21 @@ def fingerprint(module: nn.Module, facts: Sequence[object], dtype: torch.dtype) 
     return digest.hexdigest()[:40]
 
 
+@dataclass(frozen=True)
+class Sharing:
+    """The processor's threads that one graph takes, and how many calls at once share them."""
+
+    threads: int
+    streams: int = 1
+
+
 def graph(
-    name: str, key: str, make: Callable[[], nn.Module], example: tuple[Tensor, ...], dtype: torch.dtype
+    name: str,
+    key: str,
+    make: Callable[[], nn.Module],
+    example: tuple[Tensor, ...],
+    dtype: torch.dtype,
+    sharing: Sharing,
 ) -> Graph:
     """The graph of the module that ``make`` gives, for inputs of exactly the shapes and types of ``example``.
 
@@ -82,8 +104,8 @@ def graph(
     core = openvino.Core()
     options = {
         "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": 1,
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "NUM_STREAMS": sharing.streams,
+        "INFERENCE_NUM_THREADS": sharing.threads,
         "INFERENCE_PRECISION_HINT": "bf16" if dtype is torch.bfloat16 else "f32",
         # Pinned threads would wait for a core that a game holds while another one is free.
         "ENABLE_CPU_PINNING": False,

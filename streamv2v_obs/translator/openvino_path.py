@@ -16,7 +16,7 @@ from streamv2v_obs.settings import FusionSettings
 from streamv2v_obs.translator.attention import ExtendedAttention, attend_sdpa
 from streamv2v_obs.translator.bank import BankLayer
 from streamv2v_obs.translator.latent import LatentTranslator
-from streamv2v_obs.translator.openvino_graph import Array, Graph, fingerprint, graph
+from streamv2v_obs.translator.openvino_graph import Array, Graph, Sharing, fingerprint, graph
 from streamv2v_obs.translator.pixels import AnyAutoencoder, Autoencoder
 
 
@@ -78,12 +78,14 @@ class UNetGraph:
     While a bank fills (with dynamic merging: for one frame) the network has another shape; torch computes that.
     """
 
-    def __init__(self, latents: LatentTranslator, prompt_shape: tuple[int, int], dtype: torch.dtype) -> None:
+    def __init__(
+        self, latents: LatentTranslator, prompt_shape: tuple[int, int], dtype: torch.dtype, sharing: Sharing
+    ) -> None:
         unet, layers, fusion = latents.unet, latents.layers, latents.settings.fusion
         self._bank = bank = latents.bank
         self._extension = latents.extension
         self._layers = layers
-        rows = latents.steps if latents.schedule == "stream" else 1
+        rows = latents.rows_in_a_call
         latent_shape = latents.rows.noise.shape[1:]
         example = [torch.zeros((rows, *latent_shape)), torch.full((rows,), 499), torch.zeros((rows, *prompt_shape))]
         if bank is not None:
@@ -94,7 +96,7 @@ class UNetGraph:
                 example += [torch.zeros(shape) for _ in range(3 if layer.fuses else 2)]
         shapes = [tuple(tensor.shape) for tensor in example]
         condition = None if latents.condition is None else latents.condition.float()
-        facts = (dict(unet.config), layers, fusion, shapes, None if condition is None else condition.tolist())
+        facts = (dict(unet.config), layers, fusion, shapes, sharing, None if condition is None else condition.tolist())
         self.key = fingerprint(unet, facts, dtype)
 
         def make() -> nn.Module:
@@ -103,7 +105,7 @@ class UNetGraph:
             own = copy.deepcopy(unet).float()
             return _UNetModule(own, layers, fusion, condition).eval()
 
-        self.graph: Graph = graph("unet", self.key, make, tuple(example), dtype)
+        self.graph: Graph = graph("unet", self.key, make, tuple(example), dtype, sharing)
 
     @property
     def ready(self) -> bool:
@@ -153,19 +155,19 @@ class _Decoder(_Encoder):
 class CoderGraph:
     """The autoencoder at one size of picture: uint8 [H, W, 3] <-> scaled latents [1, C, h, w]."""
 
-    def __init__(self, coder: Autoencoder, width: int, height: int, dtype: torch.dtype) -> None:
+    def __init__(self, coder: Autoencoder, width: int, height: int, dtype: torch.dtype, sharing: Sharing) -> None:
         self.latent_channels = coder.latent_channels
         self.factor = coder.factor
         module = coder.module
         latents = torch.zeros((1, coder.latent_channels, height // coder.factor, width // coder.factor))
         pixels = torch.zeros((height, width, 3), dtype=torch.uint8)
-        self.key = key = fingerprint(module, (dict(module.config), width, height), dtype)
+        self.key = key = fingerprint(module, (dict(module.config), width, height, sharing), dtype)
 
         def own() -> Any:
             return copy.deepcopy(module).float()
 
-        self._encode = graph("encoder", key, lambda: _Encoder(own()).eval(), (pixels,), dtype)
-        self._decode = graph("decoder", key, lambda: _Decoder(own()).eval(), (latents,), dtype)
+        self._encode = graph("encoder", key, lambda: _Encoder(own()).eval(), (pixels,), dtype, sharing)
+        self._decode = graph("decoder", key, lambda: _Decoder(own()).eval(), (latents,), dtype, sharing)
 
     @property
     def fresh(self) -> bool:

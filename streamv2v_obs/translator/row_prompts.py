@@ -11,6 +11,7 @@ from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor
 
 from streamv2v_obs.translator.kernels import Attend, attend_sdpa
+from streamv2v_obs.translator.rows_in_call import RowsInCall, RowsOfAll
 from streamv2v_obs.translator.suitability import what_is_not_plain
 
 
@@ -34,10 +35,14 @@ class RowPrompts:
     """
 
     def __init__(
-        self, rows: int, device: torch.device, dtype: torch.dtype = torch.float32, attentions: Sequence[Any] = ()
+        self,
+        rows: int,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        attentions: Sequence[Any] = (),
+        in_call: RowsInCall | None = None,
     ) -> None:
-        self.rows = slice(0, 1)
-        """Which rows the next UNet call holds."""
+        self._in_call = in_call or RowsOfAll()
         self.embeddings: Tensor | None = None
         self.attend: Attend = attend_sdpa
         self.computed = 0
@@ -117,7 +122,7 @@ class RowPrompts:
     def keys_and_values(self, at: int, width: int) -> tuple[Tensor, Tensor]:
         """Views (rows, L, width) of the rows in the call; ``at`` is where the layer's channels begin."""
         assert self._features is not None  # noqa: S101 - a call has prompts
-        features = self._features[self.rows]
+        features = self._features[self._in_call.rows]
         return features[..., at : at + width], features[..., at + width : at + 2 * width]
 
     # --- in and out of the UNet ------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.resnet import ResnetBlock2D, ResnetBlockCondNorm2D
 from torch import Tensor, nn
 
+from streamv2v_obs.translator.rows_in_call import RowsInCall, RowsOfAll
+
 
 class RowTimes:
     """The time embedding of S rows as every residual block takes it, in memory that stays.
@@ -16,9 +18,16 @@ class RowTimes:
     ``put_in`` makes the UNet read from here, ``take_out`` undoes it: weights and modules are those of before.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, rows: int, condition: Tensor | None, *, cached: bool) -> None:
-        self.rows = slice(0, 1)
-        """Which rows the next UNet call holds."""
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        rows: int,
+        condition: Tensor | None,
+        *,
+        cached: bool,
+        in_call: RowsInCall | None = None,
+    ) -> None:
+        self.in_call = in_call or RowsOfAll()
         self._unet: Any = unet
         self._condition = condition
         # Blocks of other kinds read the embedding itself, and so would an activation after it.
@@ -95,4 +104,4 @@ class _Given(nn.Module):
 
     def forward(self, _: Tensor) -> Tensor:
         owner: RowTimes = self.owner  # type: ignore[assignment]
-        return self._given[owner.rows]
+        return self._given[owner.in_call.rows]

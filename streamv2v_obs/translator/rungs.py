@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from streamv2v_obs.settings import SpeedSettings
+from streamv2v_obs.settings import SpeedSettings, TranslatorSettings
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,24 @@ def _no_compiler(device: torch.device) -> str | None:
         return "it needs triton, which is not installed (pip install triton-windows on Windows)" if missing else None
     found = any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl"))
     return None if found else "it needs a C++ compiler, and none is found"
+
+
+def choose_row_threads(settings: TranslatorSettings, device: torch.device) -> int:
+    """How many rows of the stream batch are computed at once, by a thread each; 0: a call holds all rows."""
+    wish = settings.speed.row_threads
+    threads = min(settings.steps, torch.get_num_threads())
+    obstacle = None
+    if device.type != "cpu":
+        obstacle = f"it is for a CPU, and this is {device.type}"
+    elif settings.schedule == "sequential" or settings.steps == 1:
+        obstacle = "there is one row at a time only"
+    elif threads == 1:
+        obstacle = "there is one thread only"
+    elif settings.speed.compile is True:
+        obstacle = "a compiled frame holds all rows in one call"
+    if wish is True and obstacle is not None:
+        log.warning("A SLOWER PATH IS TAKEN: translator.speed.row_threads cannot be had: %s", obstacle)
+    return threads if wish and obstacle is None else 0
 
 
 def choose_rungs(speed: SpeedSettings, device: torch.device) -> Rungs:

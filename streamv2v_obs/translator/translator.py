@@ -30,7 +30,8 @@ from streamv2v_obs.translator.latent import BankSnapshot, LatentTranslator
 from streamv2v_obs.translator.lcm import PredictionType
 from streamv2v_obs.translator.openvino_graph import note_agreement, noted_agreement
 from streamv2v_obs.translator.pixels import Autoencoder
-from streamv2v_obs.translator.rungs import choose_rungs
+from streamv2v_obs.translator.row_threads import RowThreads
+from streamv2v_obs.translator.rungs import choose_row_threads, choose_rungs
 from streamv2v_obs.translator.schedules import ScheduleTrial
 from streamv2v_obs.translator.static_frame import StaticFrame
 from streamv2v_obs.translator.stream_batch import Departed, Origin
@@ -123,6 +124,7 @@ class Translator:
             log.warning("translator.speed.padded_heads = true: not with OpenVINO, whose graphs know no padding")
             speed = settings.speed.model_copy(update={"padded_heads": False})
             settings = settings.model_copy(update={"speed": speed})
+        row_threads = choose_row_threads(settings, model.device)
         with _memory_said_plainly(settings.steps):
             self._latents = LatentTranslator(
                 model.unet,
@@ -132,6 +134,7 @@ class Translator:
                 (coder.latent_channels, self.height // coder.factor, self.width // coder.factor),
                 model.device,
                 model.dtype,
+                row_by_row=row_threads > 0,
             )
             self._prompt = PromptInForce(model.text, lambda: model.weights_version, settings.prompt)
         self._coder: PixelCoder = coder
@@ -139,11 +142,14 @@ class Translator:
         self.agreement_db: float | None = None
         """How like the plain path's the pictures of another path are, where another one is in force."""
         self._static: StaticFrame | None = None
+        self._threads: RowThreads | None = None
         if openvino:
-            self._prepare_openvino()
+            self._prepare_openvino(row_threads)
         self._rungs = choose_rungs(settings.speed, model.device)
         if self._rungs.static and self._graphs is None:
             self._prepare_static()
+        if row_threads and self._static is None:
+            self._threads = RowThreads(self._latents, model.dtype, row_threads)
         # Graphs of OpenVINO are made for one schedule.
         measured = settings.schedule == "auto" and settings.steps > 1 and self._graphs is None
         self._trial = ScheduleTrial(source_fps) if measured and source_fps is not None else None
@@ -180,10 +186,13 @@ class Translator:
             origin = Origin(frame.captured_at, frame.index)
             if self._static is not None:
                 return self._shown(*self._static.step(frame.pixels, prompt, origin))
-            departed = self._latents.step(self._coder.encode(frame.pixels), prompt, origin)
+            if self._threads is not None and self._latents.schedule == "stream":
+                answer = self._shown(*self._threads.step(self._coder, frame.pixels, prompt, origin))
+            else:
+                answer = self._picture(self._latents.step(self._coder.encode(frame.pixels), prompt, origin))
             if not self._rungs.late_update:
                 self._latents.settle()
-            return self._picture(departed)
+            return answer
 
     def flush(self) -> list[Frame]:
         """The frames still in flight, at the end of a finite video; the next ``step`` starts warm."""
@@ -211,7 +220,7 @@ class Translator:
 
     # --- what computes ---------------------------------------------------------------------------------------
 
-    def _prepare_openvino(self) -> None:
+    def _prepare_openvino(self, row_threads: int) -> None:
         """Make the graphs, and use them if they agree with torch, or if they are insisted on."""
         bank = self._latents.settings.bank
         if bank.kind != "off" and not bank.attend:
@@ -225,7 +234,7 @@ class Translator:
         model, (_, length, width) = self._model, self._prompt.encode(self.prompt).shape
         log.info("preparing OpenVINO for %dx%d; the first time this takes some seconds", self.width, self.height)
         try:
-            graphs = make_graphs(model, self._latents, (length, width), (self.width, self.height))
+            graphs = make_graphs(model, self._latents, (length, width), (self.width, self.height), row_threads)
         except ModelLoadError as error:
             if model.backend == "openvino":
                 raise
@@ -376,6 +385,8 @@ class Translator:
     def close(self) -> None:
         """Leave the UNet as it was, bit-identical; no step after it."""
         self._static = None  # and with it the device's recordings
+        if self._threads is not None:
+            self._threads.close()
         self._latents.run_update = lambda update: update()
         self._latents.close()
 
@@ -401,6 +412,7 @@ class Translator:
             "graphs": static is not None and static.repeated.recording,
             "compiled": static is not None and static.compiled,
             "pinned": static is not None and self._rungs.pinned,
+            "row threads": self._threads is not None and self._latents.schedule == "stream",
             "joined qkv": bool(speed.joined_qkv),
             "cached prompt": bool(speed.cached_prompt),
             "cached time": bool(speed.cached_time),
