@@ -22,8 +22,8 @@ class _Item:
 
 
 def with_rules(text: str, rules: Sequence[Mapping[str, Any]]) -> str:
-    """``text`` with ``obs.rules`` replaced. A rule whose scene was there keeps its comments, and its lines as they
-    are if it did not change. Raises YAMLError, or ValueError for a section obs that is none.
+    """``text`` with ``obs.rules`` replaced. A rule whose scene was there, or that got another one, keeps its comments,
+    and its lines as they are if it did not change. Raises YAMLError, or ValueError for a section obs that is none.
     """
     yaml = _yaml()
     tree = yaml.load(text)
@@ -103,13 +103,22 @@ def _ends(node: Any) -> Iterator[int]:
 
 def _written(items: Sequence[_Item], rules: Sequence[Mapping[str, Any]], indent: str) -> Iterator[str]:
     known = {item.rule.get("scene"): item for item in items}
-    for rule in rules:
+    scenes = {rule["scene"] for rule in rules}
+    for place, rule in enumerate(rules):
         item = known.get(rule["scene"])
+        if item is None and place < len(items) and items[place].rule.get("scene") not in scenes:
+            item = items[place] if _renamed(items[place].rule, rule) else None
         yield from item.heading if item is not None else ()
         if item is not None and dict(item.rule) == rule:
             yield from item.body
         else:
             yield from _edited(item.body if item is not None else None, rule, indent)
+
+
+def _renamed(was: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
+    """Whether it is the same rule under another scene's name, and not another one in the place of one removed."""
+    others = [key for key in was if key != "scene"]
+    return any(rule.get(key) == was[key] for key in others) or not others
 
 
 def _edited(body: Sequence[str] | None, rule: Mapping[str, Any], indent: str) -> Iterator[str]:

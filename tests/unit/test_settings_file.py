@@ -53,6 +53,21 @@ def test_rules_that_stay_change_not_a_letter(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == TEXT
 
 
+def test_a_rule_of_another_scene_keeps_its_comments(path: Path) -> None:
+    rules = [GAME, CHAT.model_copy(update={"scene": "Just Chatting", "strength": 0.5}), END]
+    SettingsFile(path, ()).write_rules(rules)
+    edited = "{scene: Just Chatting, prompt: a watercolor, strength: 0.5} # soft"
+    assert path.read_text(encoding="utf-8") == TEXT.replace("{scene: Chat, prompt: a watercolor} # soft", edited)
+
+
+def test_a_new_rule_gets_no_comments_of_one_that_was_removed(path: Path) -> None:
+    SettingsFile(path, ()).write_rules([GAME, SceneRule(scene="Pause", output="slate"), END])
+    text = path.read_text(encoding="utf-8")
+    assert "soft" not in text
+    assert "# talking" not in text
+    assert "# bold" in text
+
+
 def test_what_is_edited_changes_and_all_comments_stay(path: Path) -> None:
     rules = [GAME.model_copy(update={"prompt": "a fresco", "bank": "keep"}), CHAT, END, SceneRule(scene="New")]
     settings = SettingsFile(path, ()).write_rules(rules)
