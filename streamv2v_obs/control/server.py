@@ -74,6 +74,7 @@ class ControlServer:
                 f"name another folder with the environment variable {FOLDER_VARIABLE}"
             ) from error
         logging.getLogger().addHandler(self._log_tail)
+        logging.getLogger("uvicorn.error").addFilter(_is_an_error)
         self._history.start()
         self._thread.start()
 
@@ -98,6 +99,12 @@ class ControlServer:
     def _run(self) -> None:
         log.info("control at %s", self.address)
         self._server.run(sockets=[self._socket])
+
+
+def _is_an_error(record: logging.LogRecord) -> bool:
+    # A WebSocket that is refused with a proper answer is none, and a panel without access tries for ever
+    # (https://github.com/Kludex/uvicorn/pull/3138).
+    return record.msg != "ASGI callable returned without completing handshake."
 
 
 def bind(settings: ControlSettings) -> socket.socket:

@@ -58,12 +58,13 @@ def test_the_picture_comes_to_whoever_asks(server: ControlServer, service: FakeS
             assert message[:2] == b"\xff\xd8"
 
 
-def test_without_a_right_there_is_nothing_to_hear(server: ControlServer) -> None:
+def test_without_a_right_there_is_nothing_to_hear(server: ControlServer, caplog: pytest.LogCaptureFixture) -> None:
     assert refused(server) == 403
     assert refused(server, Origin=server.address) == 401
     assert refused(server, Authorization="Bearer x") == 401
     assert refused(server, Authorization=f"Bearer {server.auth.stream_key}") == 401
     assert refused(server, Cookie=f"{server.auth.cookie}=x", Origin=server.address) == 401
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", "https://127.0.0.1"])
