@@ -20,6 +20,8 @@ _OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}
 _NEEDED_GB = {"sd15-lcm": 4.0, "sd-turbo": 5.0}
 """Estimated: weights in float16, the bank, and room to work for a picture of 512x512."""
 
+_OTHER_MACHINE = f"for Stable Diffusion: a machine with an NVIDIA card of {min(_NEEDED_GB.values()):.0f} GB or more"
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -59,14 +61,14 @@ def fit(
     wanted = settings.model.device == "cuda"
     if gpu is None:
         said = "an NVIDIA card, but its driver does not answer" if card else "no NVIDIA card"
-        fix = "install NVIDIA's driver" if card else "set model.device=auto" if wanted else ""
+        fix = "install NVIDIA's driver" if card else "set model.device=auto" if wanted else _OTHER_MACHINE
         if not wanted:
             said += "; the CPU is used, which is enough for the demo model only"
         yield Check("gpu", "fail" if wanted else "note", said, fix)
         return
     said = f"{gpu.name}, {gpu.memory_gb:.0f} GB, driver {gpu.driver}"
     if cuda is None:
-        fix = "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu128"
+        fix = f"pip install --force-reinstall '{_range('torch')}' --index-url https://download.pytorch.org/whl/cu128"
         yield Check("gpu", "fail" if wanted else "note", f"{said}; unused: this torch is built for the CPU", fix)
         return
     oldest = _OLDEST_DRIVER.get(cuda, 0)
@@ -140,6 +142,12 @@ def read_gpu(said: str) -> Gpu | None:
     if len(parts) != 3 or not parts[1].isdecimal():
         return None
     return Gpu(parts[0], int(parts[1]) / 1024, parts[2])
+
+
+def _range(name: str) -> str:
+    """``name`` with the versions that we take: the newest one may be none of them."""
+    wanted = importlib.metadata.requires("streamv2v-obs") or []
+    return next(one for one in wanted if re.match(rf"{name}[<>=!~]", one))
 
 
 def _version(name: str) -> str | None:

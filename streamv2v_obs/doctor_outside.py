@@ -35,7 +35,8 @@ def virtual_camera(settings: Settings) -> Iterator[Check]:
         module = module_state()
         if module == "impossible":
             said = f"this system's kernel takes no modules, so it can have none{without}"
-            fix = "run it on a machine of its own, not in a container or small virtual machine"
+            fix = "run it on a machine of its own, not in a container or small virtual machine; or "
+            fix += "set publish.outputs=[browser]"
             yield Check("virtual camera", lacking, said, fix if wanted else "streamv2v-obs open")
             return
         fix = as_root("modprobe v4l2loopback video_nr=10 card_label=StreamV2V exclusive_caps=1")

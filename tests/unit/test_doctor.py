@@ -7,6 +7,7 @@ import socket
 import sys
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,12 @@ def test_torch_driver_and_card_are_held_against_each_other(
     torch: str, cuda: int | None, gpu: Gpu | None, xformers: str | None, expected: dict[str, str]
 ) -> None:
     assert lines(fit(Settings(), torch, cuda, gpu, xformers)) == expected
+
+
+def test_what_mends_an_unused_card_is_a_torch_that_we_take() -> None:
+    (check,) = (c for c in fit(Settings(), "2.13.0+cpu", None, RTX, None) if c.name == "gpu")
+    (wanted,) = (r for r in requires("streamv2v-obs") or () if r.startswith("torch<") or r.startswith("torch>"))
+    assert f"--force-reinstall '{wanted}' --index-url https://download.pytorch.org/whl/cu" in check.fix
 
 
 def test_a_card_that_is_asked_for_and_is_not_there_is_a_failure() -> None:
@@ -181,6 +188,7 @@ def test_this_machine_gets_a_line_for_everything() -> None:
     assert set(always.split(", ")) <= set(found)
     assert all(check.detail for check in found.values())
     assert not [name for name, check in found.items() if check.verdict == "fail" and not check.fix]
+    assert all(found[name].fix for name in ("gpu", "camera", "display", "obs") if found[name].verdict != "ok")
 
 
 def test_the_report_gives_no_secret_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
