@@ -135,9 +135,10 @@ def _about(settings: Settings) -> tuple[str, ...]:
 
 
 def _with(settings: Settings, chosen: Mapping[tuple[str, str], Any]) -> Settings:
-    tree = settings.model_dump()
+    # What nobody has set stays so: a rule of a scene wins over its preset only with what it sets itself.
+    tree = settings.model_dump(exclude_unset=True)
     for (section, key), value in chosen.items():
-        tree[section][key] = value
+        tree.setdefault(section, {})[key] = value
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:

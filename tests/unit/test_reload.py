@@ -11,7 +11,7 @@ from streamv2v_obs.commands import Change
 from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.in_force import InForce
 from streamv2v_obs.obs.policy import State, carried_over, match_rule
-from streamv2v_obs.presets import Presets, change_to
+from streamv2v_obs.presets import Presets, change_to, fill_in
 from streamv2v_obs.reload import Plan, in_force, plan
 from streamv2v_obs.settings import PatternCapture, Preset, SceneRule, Settings
 
@@ -130,6 +130,18 @@ def test_what_was_chosen_by_hand_stays_until_the_file_says_otherwise(
     with pytest.raises(ConfigError, match="distinct timesteps"):
         setup.choose({("translator", "strength"): 0.01})
     assert setup.current.translator.steps == 3
+
+
+def test_presets_of_rules_act_after_a_reload_too(setup: InForce, file: FileThatSays) -> None:
+    rules = [{"scene": "A", "preset": "Ink"}, {"scene": "B", "preset": "Ink", "strength": 0.6}]
+    ink = {"name": "Ink", "prompt": "ink", "strength": 0.5, "bank": "reset"}
+    file.says = settings(presets=[ink], obs={"rules": rules})
+    for change in (setup.reload, lambda: setup.choose({("translator", "steps"): 4})):
+        change()
+        current = setup.current
+        plain, own = fill_in(current.obs.all_rules, current.presets)
+        assert (plain.prompt, plain.strength, plain.bank) == ("ink", 0.5, "reset")
+        assert (own.prompt, own.strength, own.bank) == ("ink", 0.6, "reset")
 
 
 def test_a_file_that_is_wrong_changes_nothing_and_is_said(
