@@ -24,6 +24,7 @@ from streamv2v_obs.bench.results import TIMED
 from streamv2v_obs.config import load_settings
 from streamv2v_obs.control.endpoint import FOLDER_VARIABLE, Endpoint
 from streamv2v_obs.errors import StreamV2VError
+from streamv2v_obs.settings import Settings
 
 _START_S = 120.0
 _END_S = 10.0
@@ -171,11 +172,13 @@ def until(reached: Callable[[], bool], process: subprocess.Popen[bytes], folder:
     return time.monotonic()
 
 
-def watch(overrides: Sequence[str], seconds: int, warm_up_s: float) -> Watched:
+def watch(
+    overrides: Sequence[str], seconds: int, warm_up_s: float, environment: Mapping[str, str] | None = None
+) -> Watched:
     """Start the service, let it warm up, and look at it once a second for ``seconds``."""
     with (
         tempfile.TemporaryDirectory() as name,
-        service(Path(name), overrides) as (process, client, began_at),
+        service(Path(name), overrides, environment=environment) as (process, client, began_at),
     ):
         folder = Path(name)
 
@@ -254,6 +257,19 @@ def figures(seen: Watched) -> results.Section:
     }
 
 
+def configuration(settings: Settings, engine: Status) -> results.Section:
+    """The schema's ``config``: what was asked for, and what the ``engine`` says that it uses."""
+    return results.configuration(
+        settings,
+        model=engine["model"],
+        dtype=engine["dtype"],
+        schedule=engine["schedule"],
+        width=engine["width"],
+        height=engine["height"],
+        backend=engine["backend"],
+    )
+
+
 def _checks(seen: Watched, found: results.Section) -> list[results.Section]:
     return [
         results.check("published frames a second, median", _GOAL_FPS, found["fps_steady"]),
@@ -288,15 +304,7 @@ def measure(
         kind,
         command=results.command_line(),
         env=results.environment(engine["device"], load_before),
-        config=results.configuration(
-            settings,
-            model=engine["model"],
-            dtype=engine["dtype"],
-            schedule=engine["schedule"],
-            width=engine["width"],
-            height=engine["height"],
-            backend=engine["backend"],
-        ),
+        config=configuration(settings, engine),
         protocol={
             "warmup_frames": seen.statuses[0]["engine"]["translated"],
             "timed_frames": found["frames"]["processed"],

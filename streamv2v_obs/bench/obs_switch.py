@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from streamv2v_obs.bench import results
+from streamv2v_obs.bench import live, results
 from streamv2v_obs.bench.live import Status
 from streamv2v_obs.bench.obs_figures import MIXED, Return, Told, figures
 from streamv2v_obs.bench.obs_looks import Looks, decoded, distance
@@ -177,15 +177,7 @@ def measure(path: Path, *, switches: int, rounds: int, overrides: Sequence[str],
         "latency",
         command=results.command_line(),
         env=results.environment(engine["device"], load_before),
-        config=results.configuration(
-            settings,
-            model=engine["model"],
-            dtype=engine["dtype"],
-            schedule=engine["schedule"],
-            width=engine["width"],
-            height=engine["height"],
-            backend=engine["backend"],
-        ),
+        config=live.configuration(settings, engine),
         protocol={
             "warmup_frames": 0,
             "timed_frames": mixed["pictures"],
