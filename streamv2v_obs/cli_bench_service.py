@@ -19,6 +19,7 @@ def register(bench: typer.Typer) -> None:
     bench.command("live")(live)
     bench.command("faults")(faults)
     bench.command("jitter")(jitter)
+    bench.command("overhead")(overhead)
     bench.command("obs-capture")(obs_capture)
     bench.command("obs-switch")(obs_switch)
 
@@ -66,6 +67,13 @@ def jitter(
     changes = ["capture.fps=240", *(overrides or ())]
     watching.measure("jitter", path, seconds=seconds, warm_up_s=warm_up, source=source, overrides=changes, say=say)
     say(str(path))
+
+
+def overhead(seconds: Seconds = 60, warm_up: Before = 15, overrides: Set = None, out: Out = None) -> None:
+    """What the service adds to translating: delay, memory, work, over a screen of its own (needs Xvfb)."""
+    from streamv2v_obs.bench import overhead as measuring
+
+    say(str(measuring.measure(results_folder(out), seconds, warm_up, overrides or (), say)))
 
 
 def obs_capture(

@@ -122,6 +122,8 @@ def _ladder(found: Result) -> list[tuple[str, str]]:
 
 
 def _latency(found: Result) -> list[tuple[str, str]]:
+    if "overhead" in found:
+        return _overhead(found["overhead"])
     if "schedules" not in found:
         return _obs_switch(found) if "mixed" in found else _obs_capture(found)
     return [
@@ -130,6 +132,18 @@ def _latency(found: Result) -> list[tuple[str, str]]:
             f"{seen['latency_ms']['content_age']['p50']:.0f} ms ({seen['latency_ms']['content_age']['p99']:.0f} ms)",
         )
         for name, seen in found["schedules"].items()
+    ]
+
+
+def _overhead(found: Result) -> list[tuple[str, str]]:
+    delay = found["delay_ms"]
+    return [
+        (
+            "capture to publishing less translating, 30 pictures a second, median (slowest five seconds)",
+            f"{delay['p50']:.1f} ms ({delay['max']:.1f} ms)",
+        ),
+        ("the service's memory beside Python and its outputs", f"{found['memory_mib']:.0f} MiB"),
+        ("the service's share of a core, with a viewer", f"{100 * found['cpu_share']:.1f} %"),
     ]
 
 

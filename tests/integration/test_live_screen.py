@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
-import math
+import json
 import random
 import statistics
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
+from streamv2v_obs.bench import overhead, results, table
 from streamv2v_obs.bench.live import Watched, figures, watch
 from tests.conftest import Require
 from tests.rigs.service import Seen, Viewer, running_service
-from tests.rigs.x_window import x_window
+from tests.rigs.x_window import moving_window, x_window
 from tests.rigs.xvfb import Display, xvfb, xvfb_installed
 
 pytestmark = pytest.mark.display
@@ -36,28 +35,6 @@ def display(require: Require, monkeypatch: pytest.MonkeyPatch) -> Iterator[Displ
     with xvfb(WIDTH, HEIGHT) as running:
         monkeypatch.setenv("DISPLAY", running.name)
         yield running
-
-
-@contextmanager
-def moving_window(display: str) -> Iterator[None]:
-    """A window that goes round the screen and changes its colour all the time, so that no two pictures are alike."""
-    stop = threading.Event()
-
-    def move() -> None:
-        with x_window(display, "moving", 0, 0, 260, 260, (200, 30, 60)) as window:
-            for n in itertools.count():
-                if stop.wait(1 / 60):
-                    return
-                window.move(int(190 + 180 * math.cos(n / 25)), int(190 + 180 * math.sin(n / 25)))
-                window.paint((127 + int(120 * math.sin(n / 40)), 2 * n % 256, 60))
-
-    thread = threading.Thread(target=move, name="moving-window")
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(5)
 
 
 def within(value: float, expected: float, share: float, count: float = 0) -> bool:
@@ -153,6 +130,19 @@ def test_the_age_that_status_tells_is_the_delay_that_a_viewer_sees(display: Disp
     # A batch of S holds a frame back for S - 1 periods; an age that left them out, or told them twice, is found here.
     assert statistics.median(ages) > (steps - 1) * period_s * 0.8
     assert -(0.6 * period_s + 0.15) <= error_s <= period_s + 0.4, f"{delays=} {ages=} {period_s=}"
+
+
+def test_what_the_service_adds_is_measured(display: Display, tmp_path: Path) -> None:
+    found = json.loads(overhead.measure(tmp_path, 3, 6, (), lambda said: None).read_text(encoding="utf-8"))
+    schema = Draft202012Validator(json.loads(results.SCHEMA.read_text(encoding="utf-8")))
+    assert not [error.message for error in schema.iter_errors(found)]
+    told = found["results"]["overhead"]
+    # Every limit is for a quiet machine; what is here can be wrong on any.
+    assert told["delay_ms"]["n"] == 4
+    assert 0 < told["delay_ms"]["p50"] < 1000
+    assert 5 < told["python_mib"] < told["outputs_alone_mib"] < found["results"]["processes"]["service"]["rss_mib"]
+    assert "512x512" in found["protocol"]["input"]
+    assert "capture to publishing less translating" in table.block(tmp_path)
 
 
 def light(seen: Seen) -> float:

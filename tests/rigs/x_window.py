@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -105,6 +108,28 @@ def x_window(
         yield window
     finally:
         window.close()
+
+
+@contextmanager
+def moving_window(display: str) -> Iterator[None]:
+    """A window that goes round the screen and changes its colour all the time, so that no two pictures are alike."""
+    stop = threading.Event()
+
+    def move() -> None:
+        with x_window(display, "moving", 0, 0, 260, 260, (200, 30, 60)) as window:
+            for n in itertools.count():
+                if stop.wait(1 / 60):
+                    return
+                window.move(int(190 + 180 * math.cos(n / 25)), int(190 + 180 * math.sin(n / 25)))
+                window.paint((127 + int(120 * math.sin(n / 40)), 2 * n % 256, 60))
+
+    thread = threading.Thread(target=move, name="moving-window")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(5)
 
 
 def resize_desktop(display: str, width: int, height: int) -> None:

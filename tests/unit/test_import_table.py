@@ -69,7 +69,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "bench": (
         LEAVES
         | {"translator", "engine", "capture", "demo", "eval", "control.endpoint", "obs.client"}
-        | {"publish.recording"},
+        | {"publish.browser", "publish.outputs", "publish.recording"},
         {"numpy", "torch", "diffusers", "transformers", "rich", "psutil", "typer", "cv2", "httpx", "yaml", "pydantic"}
         # Displays, windows and an OBS to break: they lie with the tests, and only a checkout has them.
         | {"av", "tests"},
