@@ -7,37 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from streamv2v_obs.bench import results
+from streamv2v_obs.bench import results, shapes
 from streamv2v_obs.bench.models import sd15_unet, taesd
+from streamv2v_obs.bench.shapes import META, Launches
 from streamv2v_obs.bench.subject import Say
-from streamv2v_obs.settings import BankSettings, FusionSettings, Settings, TranslatorSettings
+from streamv2v_obs.settings import BankSettings, FusionSettings, TranslatorSettings
 from streamv2v_obs.translator.conformance import stable_diffusion_acp
 from streamv2v_obs.translator.latent import LatentTranslator
-
-META = torch.device("meta")
-"""Tensors that have shapes and no contents: the whole model fits anywhere, and a frame takes a second."""
-
-
-class _Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts operations that compute or copy; views are free."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += not func.is_view
-        return func(*args, **(kwargs or {}))
 
 
 def counted(work: Callable[[], object]) -> tuple[float, int]:
     """GFLOP (a multiplication and an addition are two) and operations of ``work``."""
     with FlopCounterMode(display=False) as flops:
         work()
-    launches = _Launches()
+    launches = Launches()
     with launches:
         work()
     return flops.get_total_flops() / 1e9, launches.count
@@ -72,7 +57,7 @@ def count_arm(unet: Any, steps: int, size: int, bank: str, *, fuses: bool = True
             update = flops.get_total_flops() / 1e9
             while not core.merge_due:
                 core.step(latent, prompt)
-            launches = _Launches()
+            launches = Launches()
             with launches:
                 core.settle()
             update_operations = launches.count
@@ -113,37 +98,20 @@ def measure(steps: int, size: int, out: Path, say: Say, unet: Any = None) -> Pat
         say(f"{name}: {arm['gflop_per_frame']} GFLOP and {arm['operations']} operations a frame")
     say(f"bank on / off: {with_pixels:.4f} of the whole way, {on / off:.4f} of the UNet alone")
     path = out / f"flops_sd15_s{steps}.json"
-    results.write(
+    return shapes.write(
         path,
-        "roofline",
-        command=results.command_line(),
-        env=results.environment("cpu", load_before),
-        config=results.configuration(
-            Settings(translator=TranslatorSettings(steps=steps)),
-            model="sd15",
-            dtype="float16",
-            schedule="stream" if steps > 1 else "sequential",
-            width=size,
-            height=size,
-            weights="random",
-        ),
-        protocol={
-            "warmup_frames": 1,
-            "timed_frames": 0,
-            "repeats": 1,
-            "timer": "perf_counter+sync",
-            "input": "shapes alone, on torch's meta device",
-            "includes": ["encode", "unet", "bank-update", "decode"],
-        },
-        results={
+        steps=steps,
+        size=size,
+        tensors="on torch's meta device",
+        found={
             "roofline": {"gflop_per_frame": round(on + pixels, 2)},
             "bank_overhead": {"ratio_flops": round(with_pixels, 4), "ratio_flops_unet": round(on / off, 4)},
             "arms": arms,
             "encode_decode_gflop": round(pixels, 2),
         },
-        checks=[],
         notes="Nothing was timed: operations counted by torch's FlopCounterMode, two for a multiplication and an "
         "addition. An update of the bank counts a quarter, as it comes every 4th frame. operations: what eager mode "
         "launches for the UNet call and the stream batch, views not counted.",
+        load_before=load_before,
+        includes=("encode", "unet", "bank-update", "decode"),
     )
-    return path

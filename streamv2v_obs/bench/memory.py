@@ -12,10 +12,11 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from streamv2v_obs.bench import results
+from streamv2v_obs.bench import results, shapes
 from streamv2v_obs.bench.models import sd15_text_encoder, sd15_unet, taesd
+from streamv2v_obs.bench.shapes import CPU, place
 from streamv2v_obs.bench.subject import Say
-from streamv2v_obs.settings import BankSettings, Settings, SpeedSettings, TranslatorSettings
+from streamv2v_obs.settings import BankSettings, SpeedSettings, TranslatorSettings
 from streamv2v_obs.translator.conformance import stable_diffusion_acp
 from streamv2v_obs.translator.latent import LatentTranslator
 from streamv2v_obs.translator.pixels import Autoencoder
@@ -23,7 +24,6 @@ from streamv2v_obs.translator.rungs import Rungs
 from streamv2v_obs.translator.static_frame import StaticFrame
 from streamv2v_obs.translator.stream_batch import Origin
 
-CPU = torch.device("cpu")
 GIB = 2**30
 CARDS_GIB = (4, 6, 8)
 NOT_OURS_GIB = 1.0
@@ -59,18 +59,6 @@ class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
         gone = [key for key, (held, _) in self._live.items() if held.expired()]  # type: ignore[no-untyped-call]
         for key in gone:
             del self._live[key]
-
-
-def place(module: torch.nn.Module) -> None:
-    """From the meta device to fake tensors of the CPU, which a compiler takes for real; to be called in a mode."""
-    for owner in module.modules():
-        for name, parameter in owner._parameters.items():
-            if parameter is not None:
-                like = torch.empty_strided(parameter.shape, parameter.stride(), dtype=parameter.dtype, device=CPU)
-                owner._parameters[name] = torch.nn.Parameter(like, requires_grad=False)
-        for name, buffer in owner._buffers.items():
-            if buffer is not None:
-                owner._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device=CPU)
 
 
 def bytes_of(module: torch.nn.Module) -> int:
@@ -142,36 +130,21 @@ def measure(out: Path, say: Say, sizes: tuple[int, ...] = (512, 384), small: Any
                     rows[f"{size} s{steps} {bank}"] = parts | {"total_gib": round(total, 2), "fits_gib": fits}
                     say(f"{size}x{size}, {steps} steps, bank {bank}: {total:.2f} GiB, fits cards of {fits} GiB")
     path = out / "memory_sd15.json"
-    results.write(
+    return shapes.write(
         path,
-        "roofline",
-        command=results.command_line(),
-        env=results.environment("cpu", load_before),
-        config=results.configuration(
-            Settings(translator=TranslatorSettings(steps=1)),
-            model="sd15",
-            dtype="float16",
-            schedule="stream",
-            width=sizes[0],
-            height=sizes[0],
-            weights="random",
-        ),
-        protocol={
-            "warmup_frames": 1,
-            "timed_frames": 0,
-            "repeats": 1,
-            "timer": "perf_counter+sync",
-            "input": "shapes alone, torch's fake tensors",
-        },
-        results={
+        steps=1,
+        size=sizes[0],
+        tensors="torch's fake tensors",
+        found={
             "memory": {"weights_mib": round(sum(weights.values()) / 2**20, 1)},
             "fits": rows,
             "weights_gib": {name: round(value / GIB, 3) for name, value in weights.items()},
             "not_ours_gib": NOT_OURS_GIB,
         },
-        checks=[],
         notes="Nothing was run. bank: K, V and O and the current frame's; kept: joined projections, keys of the "
         "prompt, partitions and the like; frame, update: the most that tensors of their work hold at one time, "
-        "attention without its matrix. not_ours: an estimate of CUDA's context, workspaces and the desktop.",
+        "attention without its matrix. not_ours: an estimate of CUDA's context, workspaces and the desktop. "
+        "config is about the first row; each row's name says its size, steps and bank.",
+        load_before=load_before,
+        includes=("encode", "unet", "bank-update", "scheduler", "decode"),
     )
-    return path

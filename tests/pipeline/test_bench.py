@@ -16,7 +16,17 @@ import pytest
 import torch
 from jsonschema import Draft202012Validator
 
-from streamv2v_obs.bench import arithmetic, behaviour, comparison, gpu, memory, results, table, throughput
+from streamv2v_obs.bench import (
+    arithmetic,
+    behaviour,
+    comparison,
+    gpu,
+    memory,
+    results,
+    shapes,
+    table,
+    throughput,
+)
 from streamv2v_obs.bench.cpu_demo import backends, cell_figures, headline_figures, measure_cell
 from streamv2v_obs.bench.models import sd15_unet, taesd
 from streamv2v_obs.bench.subject import Subject
@@ -134,7 +144,7 @@ def test_the_ladder_has_the_rungs_that_exist(
 
 
 def test_arithmetic_is_counted_and_not_computed(tmp_path: Path, schema: Draft202012Validator) -> None:
-    with arithmetic.META:
+    with shapes.META:
         unet = attentive_unet().half()
     found = json.loads(arithmetic.measure(2, 64, tmp_path, quiet, unet).read_text(encoding="utf-8"))
     assert not [error.message for error in schema.iter_errors(found)]
@@ -266,7 +276,7 @@ def test_the_gpu_script_says_in_one_line_that_there_is_no_gpu(tmp_path: Path) ->
 
 
 def test_the_architecture_is_stable_diffusion_s() -> None:
-    with arithmetic.META:
+    with shapes.META:
         unet, coder = sd15_unet(), taesd()
     assert sum(parameter.numel() for parameter in unet.parameters()) == 859_520_964
     assert sum(parameter.numel() for parameter in coder.parameters()) == pytest.approx(2.45e6, rel=0.01)
