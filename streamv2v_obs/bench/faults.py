@@ -113,8 +113,6 @@ def measure(out: Path, only: Sequence[str], say: Say) -> Path:
     for name in only:
         if name not in known and name not in GROUPS:
             raise ConfigError(f"--only {name}: allowed are {', '.join([*GROUPS, *known])}")
-    from streamv2v_obs.translator.devices import choose_device, choose_dtype
-
     path = out / _NAME
     load_before = results.load_now()
     found: dict[str, dict[str, Any]] = _kept(path)
@@ -132,14 +130,7 @@ def measure(out: Path, only: Sequence[str], say: Say) -> Path:
         "soak",
         command=results.command_line(),
         env=results.environment("cpu", load_before),
-        config=results.configuration(
-            settings,
-            model="demo",
-            dtype=str(choose_dtype("auto", choose_device("cpu"))).removeprefix("torch."),
-            schedule="stream",
-            width=256,
-            height=256,
-        ),
+        config=results.demo_configuration(settings),
         protocol={
             "warmup_frames": 0,
             "timed_frames": sum(row["published"] for row in found.values()),

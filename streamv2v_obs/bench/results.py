@@ -150,6 +150,14 @@ def configuration(
     return found
 
 
+def demo_configuration(settings: Settings) -> Section:
+    """What was measured where the embedded model ran as a CPU runs it if nothing else is asked for."""
+    from streamv2v_obs.translator.devices import choose_device, choose_dtype
+
+    dtype = str(choose_dtype("auto", choose_device("cpu"))).removeprefix("torch.")
+    return configuration(settings, model="demo", dtype=dtype, schedule="stream", width=256, height=256)
+
+
 def command_line() -> str:
     """This process's command, as somebody else would type it; without passwords."""
     script = Path(sys.argv[0]).resolve()

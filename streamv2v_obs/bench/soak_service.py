@@ -205,8 +205,6 @@ def figures(found: Soaked) -> dict[str, Any]:
 
 def measure(minutes: float, seed: int, out: Path, say: Say) -> Path:
     """Soak, and write what was seen."""
-    from streamv2v_obs.translator.devices import choose_device, choose_dtype
-
     load_before = results.load_now()
     seen = soak(minutes, seed, say)
     found = figures(seen)
@@ -241,14 +239,7 @@ def measure(minutes: float, seed: int, out: Path, say: Say) -> Path:
         "soak",
         command=results.command_line(),
         env=results.environment("cpu", load_before),
-        config=results.configuration(
-            settings,
-            model="demo",
-            dtype=str(choose_dtype("auto", choose_device("cpu"))).removeprefix("torch."),
-            schedule="stream",
-            width=256,
-            height=256,
-        ),
+        config=results.demo_configuration(settings),
         protocol={
             "warmup_frames": 0,
             "timed_frames": seen.samples[-1].published - seen.samples[0].published,
