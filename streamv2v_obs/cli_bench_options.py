@@ -19,6 +19,7 @@ Size = Annotated[int | None, typer.Option(min=64, help="Width and height of the 
 Frames = Annotated[int, typer.Option(min=4, help="Timed frames of each repeat.")]
 Repeats = Annotated[int, typer.Option(min=1)]
 Window = Annotated[int, typer.Option(min=4, help="Frames in a window of the warm-up, which ends when three agree.")]
+Windows = Annotated[int, typer.Option(min=1, help="Windows of the warm-up, at the most.")]
 WarmUp = Annotated[int, typer.Option(min=1, help="Frames that come first and do not count.")]
 
 

@@ -19,6 +19,7 @@ from streamv2v_obs.cli_bench_options import (
     Steps,
     WarmUp,
     Window,
+    Windows,
     results_folder,
 )
 from streamv2v_obs.cli_output import Set, say
@@ -30,7 +31,6 @@ if TYPE_CHECKING:  # it imports torch
 
 _TIMED = (
     ("pipeline", "throughput", "Pictures a second of the translator, as fast as it can."),
-    ("bank", "throughput", "Time and memory of each kind of bank beside none, all in turns."),
     ("ladder", "throughput", "What each way of running the same model gains over the one before."),
     (
         "compare",
@@ -44,6 +44,7 @@ def register(bench: typer.Typer) -> None:
     """Add the commands of this file."""
     for name, module, text in _TIMED:
         bench.command(name, help=text)(_timed(name, module))
+    bench.command("bank")(bank)
     bench.command("latency")(latency)
     bench.command("soak")(soak)
     bench.command("prompt-switch")(prompt_switch)
@@ -78,15 +79,36 @@ def _timed(name: str, module: str) -> Callable[..., None]:
         frames: Frames = 500,
         repeats: Repeats = 5,
         window: Window = 50,
+        windows: Windows = 12,
         out: Out = None,
     ) -> None:
         subject = _subject(model, steps, size, overrides)
         from streamv2v_obs.bench.throughput import Effort
 
         measure = getattr(importlib.import_module(f"streamv2v_obs.bench.{module}"), name)
-        say(str(measure(subject, Effort(frames, repeats, window), results_folder(out), say)))
+        say(str(measure(subject, Effort(frames, repeats, window, windows), results_folder(out), say)))
 
     return command
+
+
+def bank(
+    model: ModelName = None,
+    steps: Steps = None,
+    size: Size = None,
+    overrides: Set = None,
+    queues: Annotated[bool, typer.Option(help="Queues of 1, 2 and 4 frames, too.")] = True,
+    frames: Frames = 500,
+    repeats: Repeats = 5,
+    window: Window = 50,
+    windows: Windows = 12,
+    out: Out = None,
+) -> None:
+    """Time and memory of each kind of bank beside none, all in turns."""
+    subject = _subject(model, steps, size, overrides)
+    from streamv2v_obs.bench import throughput
+
+    effort = throughput.Effort(frames, repeats, window, windows)
+    say(str(throughput.bank(subject, effort, results_folder(out), say, queues=queues)))
 
 
 def latency(

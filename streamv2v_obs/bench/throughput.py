@@ -21,7 +21,10 @@ from streamv2v_obs.settings import SpeedSettings
 
 @dataclass(frozen=True)
 class Effort:
-    """``repeats`` times ``frames`` are measured, after at most ``windows`` of ``window`` frames that warm up."""
+    """``repeats`` times ``frames`` are measured, after at most ``windows`` of ``window`` frames that warm up.
+
+    ``repeats`` of arms that take turns are rounds of at least two intervals of the bank for each arm.
+    """
 
     frames: int = 500
     repeats: int = 5
@@ -120,10 +123,11 @@ BANKS: dict[str, dict[str, Any]] = {
 """The paper's Table 2."""
 
 
-def bank(subject: Subject, effort: Effort, out: Path, say: Say) -> Path:
+def bank(subject: Subject, effort: Effort, out: Path, say: Say, *, queues: bool = True) -> Path:
     """What each kind of bank costs, in time and memory, beside none; all in turns in one process."""
     kept = subject.settings.translator.bank.model_dump()
-    opened = [subject.arm(name, bank=kept | changes) for name, changes in BANKS.items()]
+    chosen = {name: changes for name, changes in BANKS.items() if queues or changes["kind"] != "queue"}
+    opened = [subject.arm(name, bank=kept | changes) for name, changes in chosen.items()]
     arms, described = [arm for arm, _ in opened], opened[0][1]
     try:
         warm, steady = time_arms(arms, subject, effort)

@@ -88,7 +88,7 @@ def test_a_result_is_what_the_schema_describes_and_readme_can_show_it(
     assert all("sd15 model, 64x64, 2 steps, bank dyme every 4, fp32" in line for line in lines)
 
 
-def test_figures_hang_together(measured: dict[str, dict[str, Any]]) -> None:
+def test_figures_hang_together(subject: Subject, measured: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     found = measured["pipeline"]["results"]
     assert found["frame_ms_update"]["n"] + found["frame_ms_noupdate"]["n"] == found["frame_ms"]["n"] == 8
     assert found["latency_ms"]["algorithmic_frames"] == 1
@@ -96,6 +96,8 @@ def test_figures_hang_together(measured: dict[str, dict[str, Any]]) -> None:
     banks = measured["bank"]["results"]["arms"]
     assert banks["off"]["ratio"] == 1
     assert banks["off"]["bank_mib"] == 0 < banks["queue 1"]["bank_mib"] < banks["queue 4"]["bank_mib"]
+    few = throughput.bank(subject, EFFORT, tmp_path, quiet, queues=False).read_text(encoding="utf-8")
+    assert set(json.loads(few)["results"]["arms"]) == {"off", "dyme"}
     seen = measured["latency"]["results"]
     assert set(seen["schedules"]) == {"stream", "sequential"}
     assert seen["frames"]["captured"] == 15 == seen["frames"]["processed"] + seen["frames"]["dropped"]
