@@ -95,6 +95,16 @@ def count(unet: Any, coder: Any, steps: int, size: int, bank: str) -> results.Se
                 partitions = [torch.zeros((steps, 2 * layer.tokens), dtype=torch.int64) for layer in core.layers]
                 core.bank.prepare_update(partitions)
                 core.bank.compute_update()
+        core.depart()
+        held = []
+        with Peak() as later:
+            # One interval of the bank and a frame: every kind of frame, and an update.
+            for number in range(2, 3 + settings.bank.interval):
+                core.admit(words, Origin(0.0, number))
+                frame.frame()
+                core.depart()
+                core.settle()
+                held.append(later.standing)
     bank_bytes = 0 if core.bank is None else core.bank.bytes
     core.close()
     found = {
@@ -103,7 +113,7 @@ def count(unet: Any, coder: Any, steps: int, size: int, bank: str) -> results.Se
         "frame_gib": working.bytes,
         "update_gib": updating.bytes,
     }
-    return {name: round(value / GIB, 3) for name, value in found.items()}
+    return {name: round(value / GIB, 3) for name, value in found.items()} | {"grown_bytes": max(held)}
 
 
 def measure(out: Path, say: Say, sizes: tuple[int, ...] = (512, 384), small: Any = None) -> Path:
@@ -136,15 +146,19 @@ def measure(out: Path, say: Say, sizes: tuple[int, ...] = (512, 384), small: Any
         size=sizes[0],
         tensors="torch's fake tensors",
         found={
-            "memory": {"weights_mib": round(sum(weights.values()) / 2**20, 1)},
+            "memory": {
+                "weights_mib": round(sum(weights.values()) / 2**20, 1),
+                "grown_bytes": max(row["grown_bytes"] for row in rows.values()),
+            },
             "fits": rows,
             "weights_gib": {name: round(value / GIB, 3) for name, value in weights.items()},
             "not_ours_gib": NOT_OURS_GIB,
         },
         notes="Nothing was run. bank: K, V and O and the current frame's; kept: joined projections, keys of the "
         "prompt, partitions and the like; frame, update: the most that tensors of their work hold at one time, "
-        "attention without its matrix. not_ours: an estimate of CUDA's context, workspaces and the desktop. "
-        "config is about the first row; each row's name says its size, steps and bank.",
+        "attention without its matrix. grown: what the frames after the second, an update among them, left behind. "
+        "not_ours: an estimate of CUDA's context, workspaces and the desktop. config is about the first row; each "
+        "row's name says its size, steps and bank.",
         load_before=load_before,
         includes=("encode", "unet", "bank-update", "scheduler", "decode"),
     )

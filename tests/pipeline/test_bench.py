@@ -193,6 +193,7 @@ def test_memory_is_counted_by_what_takes_it(tmp_path: Path, schema: Draft202012V
     fits = found["results"]["fits"]
     assert set(fits) == {f"64 s{steps} {bank}" for steps in (1, 2, 4) for bank in ("dyme", "off")}
     assert fits["64 s4 off"]["bank_gib"] == 0
+    assert found["results"]["memory"]["grown_bytes"] == 0
     peak = memory.Peak()
     with peak:
         first = torch.zeros(1000)
