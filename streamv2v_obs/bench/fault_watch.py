@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import av
 import cv2
@@ -22,7 +23,7 @@ _END_S = 10.0
 Status = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Seen:
     """A picture as a viewer of the stream got it."""
 
@@ -34,6 +35,15 @@ class Seen:
     def raw(self) -> bool:
         """Whether it is the input itself."""
         return self.score > RAW
+
+
+class Told(NamedTuple):
+    """What the service said of its beat at one moment; the whole status, kept for hours, would fill the memory."""
+
+    at: float
+    published: int
+    stops: int
+    gap_ms: float
 
 
 @dataclass(frozen=True)
@@ -86,7 +96,7 @@ class Watch:
         self._lock = threading.Lock()
         self._seen: list[Seen] = []  # guarded by _lock, as all that follows
         self._states: list[Entered] = []
-        self._statuses: list[tuple[float, Status]] = []
+        self._told: list[Told] = []
         self._broken = ""
 
     def __enter__(self) -> Watch:
@@ -112,10 +122,10 @@ class Watch:
             return self._seen[-1] if self._seen else None
 
     @property
-    def status(self) -> Status:
-        """The last one; empty before the first."""
+    def told(self) -> list[Told]:
+        """What it said of its beat so far."""
         with self._lock:
-            return self._statuses[-1][1] if self._statuses else {}
+            return list(self._told)
 
     def window(self, began_at: float, ended_at: float) -> Window:
         """Everything between two instants, the second of them past."""
@@ -123,19 +133,19 @@ class Watch:
             before = [entered for entered in self._states if entered.at < began_at][-1:]
             states = [Entered(began_at, entered.state) for entered in before]
             states += [entered for entered in self._states if began_at <= entered.at <= ended_at]
-            seen = [one for one in self._seen if began_at <= one.at <= ended_at]
-            told = [status["publish"] for at, status in self._statuses if began_at <= at <= ended_at]
+            seen = _between(self._seen, began_at, ended_at)
+            told = _between(self._told, began_at, ended_at)
         if not told:
             raise RuntimeError("the service was not asked once in this time")
         return Window(
             states,
             ended_at,
-            max((one["gap_ms_max"] or 0.0 for one in told), default=0.0),
-            told[-1]["stops"] - told[0]["stops"],
+            max(one.gap_ms for one in told),
+            told[-1].stops - told[0].stops,
             len(seen),
             sum(one.raw for one in seen),
             max((one.score for one in seen), default=0.0),
-            told[-1]["published"] - told[0]["published"],
+            told[-1].published - told[0].published,
         )
 
     def _ask(self) -> None:
@@ -148,7 +158,8 @@ class Watch:
                 now = time.monotonic()
                 publish = status["publish"]
                 with self._lock:
-                    self._statuses.append((now, status))
+                    gap_ms = publish["gap_ms_max"] or 0.0
+                    self._told.append(Told(now, publish["published"], publish["stops"], gap_ms))
                     if not self._states or self._states[-1].state != publish["state"]:
                         self._states.append(Entered(now - publish["state_s"], publish["state"]))
 
@@ -176,6 +187,15 @@ class Watch:
                         self._seen.append(found)
                 if self._stop.is_set():
                     return
+
+
+_Moment = TypeVar("_Moment", Seen, Told)
+
+
+def _between(moments: list[_Moment], began_at: float, ended_at: float) -> list[_Moment]:
+    """Those of a list in order of time that lie in it."""
+    first = bisect_left(moments, began_at, key=lambda one: one.at)
+    return moments[first : bisect_right(moments, ended_at, key=lambda one: one.at)]
 
 
 def _searched(jpeg: bytes, at: float) -> Seen:
