@@ -12,9 +12,17 @@ if TYPE_CHECKING:
     from tests.rigs.obs import RealObs
 
 LINK_S = 10.0
+Also = Callable[[Stage], str]
+"""What else is wrong, when the link is back."""
 
 
-def killed(stage: Stage, obs: RealObs) -> Row:
+def _rule_in_force(stage: Stage) -> str:
+    now = stage.status
+    wanted = f"a pencil sketch of {now['obs']['scene']}"
+    return "" if (now["engine"] or {}).get("prompt") == wanted else "the present scene's rule is not in force"
+
+
+def killed(stage: Stage, obs: RealObs, also: Also = _rule_in_force) -> Row:
     """As in a crash; it is started again once the service has noticed."""
 
     def blow() -> None:
@@ -22,10 +30,10 @@ def killed(stage: Stage, obs: RealObs) -> Row:
         stage.wait(lambda: _link(stage) != "connected")
         obs.restart()
 
-    return _strike(stage, "OBS killed, and started again", blow)
+    return _strike(stage, "OBS killed, and started again", blow, also)
 
 
-def frozen(stage: Stage, obs: RealObs) -> Row:
+def frozen(stage: Stage, obs: RealObs, also: Also = _rule_in_force) -> Row:
     """All its threads stand, its connections stay open; it goes on once the service has noticed."""
 
     def blow() -> None:
@@ -33,7 +41,7 @@ def frozen(stage: Stage, obs: RealObs) -> Row:
         stage.wait(lambda: _link(stage) != "connected")
         obs.thaw()
 
-    return _strike(stage, "OBS frozen (SIGSTOP), and awake again", blow)
+    return _strike(stage, "OBS frozen (SIGSTOP), and awake again", blow, also)
 
 
 CASES: dict[str, Callable[[Stage, RealObs], Row]] = {"obs-killed": killed, "obs-frozen": frozen}
@@ -64,7 +72,7 @@ def _link(stage: Stage) -> str:
     return str(stage.status["obs"]["state"])
 
 
-def _strike(stage: Stage, fault: str, blow: Callable[[], None]) -> Row:
+def _strike(stage: Stage, fault: str, blow: Callable[[], None], also: Also) -> Row:
     connects = stage.status["obs"]["connects"]
     back_at: list[float] = []
     linked_at: list[float] = []
@@ -80,11 +88,6 @@ def _strike(stage: Stage, fault: str, blow: Callable[[], None]) -> Row:
         linked_at.append(time.monotonic())
         return True
 
-    def scene() -> str:
-        now = stage.status
-        wanted = f"a pencil sketch of {now['obs']['scene']}"
-        return "" if (now["engine"] or {}).get("prompt") == wanted else "the present scene's rule is not in force"
-
     return stage.strike(
         fault,
         both,
@@ -94,5 +97,5 @@ def _strike(stage: Stage, fault: str, blow: Callable[[], None]) -> Row:
         recovered=lambda: max(linked_at[0], back_at[0]) if linked_at else None,
         since=lambda: back_at[0],
         recovered_within_s=LINK_S,
-        and_also=scene,
+        and_also=lambda: also(stage),
     )
