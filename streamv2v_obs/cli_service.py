@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamv2v_obs.cli_log import LOG_FORMAT, log_path, open_streams, rotating_log, streams_path
+from streamv2v_obs.cli_log import LOG_FORMAT, log_path, open_streams, rotating_log, stream_log, streams_path
 from streamv2v_obs.cli_output import Config, Json, Set, config_path, print_json, say
 from streamv2v_obs.config import load_settings
 from streamv2v_obs.errors import OUR_BUG, NotRunning, StreamV2VError
@@ -55,7 +55,7 @@ def run(
     on_end_signals(lambda number: asked.set())
     file = SettingsFile(config_path(config), overrides or ())
     settings = file.load()
-    handlers = [rotating_log()] if background else None
+    handlers = [rotating_log() if background else stream_log()]
     logging.basicConfig(level=settings.log.level.upper(), format=LOG_FORMAT, handlers=handlers)
     for chatty in ("httpx", "httpcore"):  # they tell addresses, which carry keys
         logging.getLogger(chatty).setLevel(logging.WARNING)
