@@ -32,7 +32,7 @@ def require_or_skip(name: str, available: bool, why: str) -> None:
 
 @pytest.fixture(scope="session")
 def require() -> Require:
-    """``require("obs" | "obs30" | "display" | "browser" | "vcam" | "gpu", available, why)``."""
+    """``require("obs" | "obs30" | "display" | "browser" | "vcam" | "advisories" | "gpu", available, why)``."""
     return require_or_skip
 
 
