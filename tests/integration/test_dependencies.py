@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -29,7 +28,7 @@ PATIENCE_S = 150
 def shipped() -> dict[str, str]:
     """Name -> version of everything that an installation brings, as installed here."""
     found: dict[str, str] = {}
-    waiting = [(SHIPPED, EXTRAS)]
+    waiting: list[tuple[str, tuple[str, ...]]] = [(SHIPPED, EXTRAS)]
     while waiting:
         name, extras = waiting.pop()
         try:
@@ -42,8 +41,8 @@ def shipped() -> dict[str, str]:
         found[name] = Version(distribution.version).public
         for line in distribution.requires or ():
             wanted = Requirement(line)
-            wanted_by = [default_environment() | {"extra": extra} for extra in ("", *extras)]
-            if wanted.marker is None or any(wanted.marker.evaluate(dict(one)) for one in wanted_by):
+            marker = wanted.marker
+            if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):
                 waiting.append((canonicalize_name(wanted.name), tuple(wanted.extras)))
     del found[SHIPPED]
     return found
@@ -61,7 +60,10 @@ def vulnerable(audited: list[dict[str, Any]]) -> set[str]:
 
 def test_a_vulnerable_version_is_named_with_the_one_that_mends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     bad = {"id": "PYSEC-2020-96", "fix_versions": ["5.3.1"], "aliases": ["CVE-2020-1747"], "description": "…"}
-    told = [{"name": "h11", "version": "0.16.0", "vulns": []}, {"name": "pyyaml", "version": "5.3", "vulns": [bad]}]
+    told: list[dict[str, Any]] = [
+        {"name": "h11", "version": "0.16.0", "vulns": []},
+        {"name": "pyyaml", "version": "5.3", "vulns": [bad]},
+    ]
     assert vulnerable(told) == {"pyyaml 5.3: PYSEC-2020-96, mended in 5.3.1"}
     monkeypatch.setitem(ACCEPTED, "PYSEC-2020-96", "only full_load, which nothing here calls")
     assert vulnerable(told) == set()
