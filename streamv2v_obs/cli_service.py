@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -49,7 +50,8 @@ def run(
     background: Annotated[bool, typer.Option("--background", hidden=True)] = False,
 ) -> None:
     """Run the service here until Ctrl-C."""
-    from streamv2v_obs.control.endpoint import InstanceLock
+    from streamv2v_obs.control.endpoint import InstanceLock, runtime_folder
+    from streamv2v_obs.engine import leftovers
 
     asked = threading.Event()
     on_end_signals(lambda number: asked.set())
@@ -61,16 +63,21 @@ def run(
         logging.getLogger(chatty).setLevel(logging.WARNING)
     lock = InstanceLock()
     lock.acquire()
+    folder = runtime_folder()
     try:
-        _serve(settings, file, asked, link=not background)
+        leftovers.remove(folder)
+        _serve(settings, file, asked, folder, link=not background)
     finally:
+        leftovers.forget(folder)
         lock.release()
 
 
-def _serve(settings: Settings, file: SettingsFile, asked: threading.Event, *, link: bool) -> None:
+def _serve(settings: Settings, file: SettingsFile, asked: threading.Event, folder: Path, *, link: bool) -> None:
+    from streamv2v_obs.engine import leftovers
     from streamv2v_obs.service import Service
 
     service = Service(settings, file)
+    leftovers.note(folder, service.shared_memory)
     ended: list[StreamV2VError | None] = []
 
     def watch() -> None:

@@ -92,6 +92,11 @@ class Service:
         """An address that opens the panel, once."""
         return self._control.new_link()
 
+    @property
+    def shared_memory(self) -> tuple[str, ...]:
+        """The names of what it shares with the engine."""
+        return self._output.name, self._view.name
+
     def start(self) -> None:
         """Outputs first, so that there is a slate from the first moment; the engine takes its time."""
         self._publisher.start()
