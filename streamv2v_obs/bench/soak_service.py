@@ -205,6 +205,7 @@ def measure(minutes: float, seed: int, out: Path, say: Say) -> Path:
     seen = soak(minutes, seed, say)
     found = figures(seen)
     settings = load_settings(None, ["capture.kind=pattern", "model.name=demo"])
+    judged = checks(found)
     path = out / "soak_service.json"
     series = [
         {
@@ -235,13 +236,16 @@ def measure(minutes: float, seed: int, out: Path, say: Say) -> Path:
             "includes": [*results.TIMED, "publish"],
         },
         results={"soak": found, "series": series, "rows": [row.as_dict() for row in seen.rows]},
-        checks=checks(found),
+        checks=judged,
         notes="grown: the median of the last sixth of the time less that of the first, after a tenth of the time (two "
         "minutes at most) of warm-up, of samples, one a second, at which pictures were translated and nothing had "
         "been broken for six seconds. latency_ms_p95: the medians, over these two parts, of the 95 % of each five "
         "seconds. engine_life: the same of the one engine that lived longest; in the second third of the time no "
         "fault ends the engine. fps_p1: published pictures in the slowest hundredth of all seconds.",
     )
+    for one in judged:
+        if not one["pass"]:
+            say(f"MISSED {one['name']}: {one['value']} (at most {one.get('limit', 0):g})")
     grown = found["rss_grown_mib"]
     say(
         f"{found['minutes']:g} minutes, {found['faults']} faults, {found['engines']} engines: {grown['service']} MiB "
