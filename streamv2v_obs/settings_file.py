@@ -16,6 +16,7 @@ from streamv2v_obs.config import default_path, load_settings
 from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.rules_text import with_rules
 from streamv2v_obs.settings import SceneRule, Settings
+from streamv2v_obs.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class SettingsFile:
         return text.replace("\n", "\r\n") if "\r\n" in data else text
 
 
-class SettingsWatch:
+class SettingsWatch(Worker):
     """A thread "settings" that looks at the file twice a second and calls ``on_change`` when it is another one.
 
     It looks, rather than being told by the system: editors put a new file in the old one's place, and network and
@@ -110,24 +111,10 @@ class SettingsWatch:
     """
 
     def __init__(self, file: SettingsFile, on_change: Callable[[], None]) -> None:
+        super().__init__("settings")
         self._file = file
         self._on_change = on_change
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="settings", daemon=True)
         self._seen = file.stamp()
-
-    def start(self) -> None:
-        """Begin to watch; what was changed since it was made counts."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Ask for the end."""
-        self._stop.set()
-
-    def join(self, timeout_s: float) -> None:
-        """Wait for it."""
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
 
     def _run(self) -> None:
         before = self._seen

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from streamv2v_obs.stats import ServiceStatus
+from streamv2v_obs.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -46,28 +47,14 @@ def point(status: ServiceStatus) -> Point:
     )
 
 
-class History:
+class History(Worker):
     """A thread "history" that asks for the status once a second; ``points`` may be called from any thread."""
 
     def __init__(self, status: Callable[[], ServiceStatus]) -> None:
+        super().__init__("history")
         self._status = status
-        self._stop = threading.Event()
         self._lock = threading.Lock()
         self._points: deque[Point] = deque(maxlen=POINTS)  # guarded by _lock
-        self._thread = threading.Thread(target=self._run, name="history", daemon=True)
-
-    def start(self) -> None:
-        """Begin, with a first point."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Ask for the end."""
-        self._stop.set()
-
-    def join(self, timeout_s: float) -> None:
-        """Wait for it."""
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
 
     def points(self) -> tuple[Point, ...]:
         """The oldest first."""

@@ -12,26 +12,26 @@ from streamv2v_obs.frames import Frame
 from streamv2v_obs.mailbox import Mailbox
 from streamv2v_obs.settings import CaptureSettings, ObsSettings, VideoCapture
 from streamv2v_obs.stats import Meter
+from streamv2v_obs.worker import Worker
 
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 5.0
 
 
-class Capturing:
+class Capturing(Worker):
     """Owns one source for its whole life. ``mailbox`` holds its newest picture; the loss is counted there."""
 
     def __init__(self, settings: CaptureSettings, obs: ObsSettings) -> None:
+        super().__init__("capture")
         self.mailbox: Mailbox[Frame] = Mailbox()
         self.read = Meter()
         self._settings = settings
         self._obs = obs
-        self._stop = threading.Event()
         self._opened = threading.Event()
         self._error: StreamV2VError | None = None  # written by the thread
         self._refusal: StreamV2VError | None = None  # written by the thread, before _opened is set
         self._detail: str = settings.kind
-        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
 
     @property
     def detail(self) -> str:
@@ -39,22 +39,10 @@ class Capturing:
         error = self._error
         return f"{self._detail} ({error})" if error is not None else self._detail
 
-    def start(self) -> None:
-        """Begin to open and read."""
-        self._thread.start()
-
     def wait_opened(self, timeout_s: float) -> None:
         """Wait for the first attempt to open; raises the error that it ended in."""
         if self._opened.wait(timeout_s) and self._refusal is not None:
             raise self._refusal
-
-    def stop(self) -> None:
-        """Ask the thread to end."""
-        self._stop.set()
-
-    def join(self, timeout_s: float) -> None:
-        """Wait for the thread to have closed its source."""
-        self._thread.join(timeout_s)
 
     def _run(self) -> None:
         pause_s = _FIRST_PAUSE_S

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from streamv2v_obs.commands import Change
 from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.settings import ViewerSettings
+from streamv2v_obs.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ def _squeezed(text: str) -> str:
     return "".join(letter for letter in plain if letter.isalnum())
 
 
-class Viewers:
+class Viewers(Worker):
     """The queue in a thread "viewers", which puts prompts in force and brings back what was there before.
 
     ``apply`` is called by that thread; ``prompt`` tells the one in force, or None while no engine runs. All methods
@@ -137,26 +138,12 @@ class Viewers:
     def __init__(
         self, settings: ViewerSettings | None, apply: Callable[[Change], None], prompt: Callable[[], str | None]
     ) -> None:
+        super().__init__("viewers")
         self._apply = apply
         self._prompt = prompt
         self._lock = threading.Lock()  # guards _queue
         self._queue = None if settings is None else Queue(settings)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="viewers", daemon=True)
         self._expected: tuple[str, float] | None = None  # the thread's own: what the engine is to say, and since when
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Ask for the end."""
-        self._stop.set()
-
-    def join(self, timeout_s: float) -> None:
-        """Wait for it."""
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
 
     def use(self, settings: ViewerSettings | None) -> None:
         """Other rules; what waits goes on waiting, or is dropped where viewers may not ask any more."""
