@@ -1,4 +1,4 @@
-"""Talking to OBS over its websocket: the one place that knows obsws-python, its traps and its errors."""
+"""What is asked of OBS and what it tells, over ``connection``."""
 
 from __future__ import annotations
 
@@ -8,43 +8,23 @@ import itertools
 import json
 import logging
 import re
-import socket
-import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn
-
-from obsws_python import Subs
-from obsws_python.baseclient import ObsClient
-from obsws_python.error import OBSSDKError
-from websocket import WebSocketBadStatusException, WebSocketException, WebSocketTimeoutException
+from typing import Any
 
 from streamv2v_obs.errors import ObsError, ObsRefused, ObsUnreachable
+from streamv2v_obs.obs.connection import FILTER_EVENTS, ITEM_EVENTS, MOST_EVENTS, Connection
 from streamv2v_obs.settings import ObsSettings
 
 log = logging.getLogger(__name__)
 
-# It logs a traceback for each failure that also reaches us as an exception, one for each attempt to connect.
-logging.getLogger("obsws_python").setLevel(logging.CRITICAL)
-
-CONNECT_S = 1.5
-"""Longest wait for one answer while connecting; bounds how long ``ObsListener.stop`` takes."""
 NOT_READY_S = 2.0
 """How long OBS may say that it is not ready (it does for 0.2 to 0.35 s after its start)."""
 
-_RPC_VERSION = 1
 _EVENT, _REQUEST, _RESPONSE = 5, 6, 7  # opcodes
-_CLOSE = 8  # opcode of a websocket frame
 _NOT_READY = 207  # status of a request
-_SUBSCRIPTIONS = Subs.GENERAL | Subs.CONFIG | Subs.SCENES | Subs.INPUTS | Subs.TRANSITIONS | Subs.UI | Subs.OUTPUTS
-_WHERE = "in OBS: Tools > WebSocket Server Settings"
-_REFUSALS = {
-    4009: f"wrong password; set obs.password to the one shown {_WHERE} > Show Connect Info",
-    4010: f"it does not speak RPC version {_RPC_VERSION}; update OBS to 28 or newer",
-    4011: "it ended this session (someone kicked it there); restart the service to connect again",
-}
 
 
 @dataclass(frozen=True)
@@ -63,122 +43,12 @@ class ObsVersion:
         return f"{self.obs} (websocket {self.websocket})"
 
 
-class _Closed(Exception):
-    """The other side closed the connection with this code."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-
-
 @dataclass(frozen=True)
 class _Answer:
     ok: bool
     code: int
     comment: str
     data: Mapping[str, Any]
-
-
-class _Connection:
-    """One authenticated websocket. Everything it raises is an ObsError, and after any of them it is closed."""
-
-    def __init__(self, settings: ObsSettings, subscriptions: int) -> None:
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        self._address = f"{host}:{settings.port}"
-        self._closed = False
-        self._socket_lock = threading.Lock()  # held while the socket is read or its descriptor given back
-        password = settings.password.get_secret_value()
-        # Made in two steps: if the constructor failed, its open socket would be out of our reach.
-        self._client: Any = ObsClient.__new__(ObsClient)
-        patience_s = min(settings.timeout_s, CONNECT_S)
-        with self._mapped(patience_s):
-            # All of these always: without them it reads config.toml from somewhere, and waits without end. The real
-            # password comes later, because it logs the one that it is given here.
-            ObsClient.__init__(
-                self._client,
-                host=host,
-                port=settings.port,
-                password="",
-                timeout=patience_s,
-                subs=int(subscriptions),
-            )
-            # 222 instead of 45 screenshots a second: the check runs in pure Python, and decoding checks again anyway.
-            self._client.ws.frame_buffer.skip_utf8_validation = True
-            self._client.ws.cont_frame.skip_utf8_validation = True
-            self._tell_why_closed()
-            if "authentication" in self._client.server_hello["d"] and not password:
-                raise ObsRefused(
-                    f"OBS at {self._address} wants a password; set obs.password to the one shown {_WHERE} > "
-                    "Show Connect Info"
-                )
-            self._client.password = password
-            try:
-                self._client.authenticate()
-            finally:
-                self._client.password = ""
-            self._client.ws.settimeout(settings.timeout_s)
-
-    def _tell_why_closed(self) -> None:
-        """Make a closing frame raise _Closed; WebSocket.recv answers an empty text instead, and the code is lost."""
-        receive = self._client.ws.recv_data_frame
-
-        def receive_or_raise(control_frame: bool = False) -> Any:
-            opcode, frame = receive(control_frame)
-            if opcode == _CLOSE:
-                code = int.from_bytes(frame.data[:2], "big")
-                raise _Closed(code, bytes(frame.data[2:]).decode("utf-8", "replace"))
-            return opcode, frame
-
-        self._client.ws.recv_data_frame = receive_or_raise
-
-    def close(self) -> None:
-        """Say goodbye and let go of the socket; wakes whoever waits for it. From any thread, any number of times."""
-        self._closed = True
-        ws = getattr(self._client, "ws", None)
-        sock = getattr(ws, "sock", None)
-        if ws is None or sock is None:
-            return
-        # WebSocket.close waits up to 3 s for an answer; OBS needs only the frame to leave without waiting for us.
-        with suppress(OSError, WebSocketException):
-            if ws.connected:
-                ws.send_close()
-        with suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
-        with self._socket_lock:
-            ws.shutdown()
-
-    @contextmanager
-    def _mapped(self, patience_s: float) -> Iterator[None]:
-        """The one place where foreign errors become ours; all of them end the connection."""
-        try:
-            yield
-        except Exception as error:
-            was_closed = self._closed
-            self.close()
-            if was_closed:
-                raise ObsUnreachable(f"the connection to OBS at {self._address} is closed") from error
-            self._raise_ours(error, patience_s)
-
-    def _raise_ours(self, error: Exception, patience_s: float) -> NoReturn:
-        at = f"OBS at {self._address}"
-        if isinstance(error, _Closed):
-            if error.code in _REFUSALS:
-                raise ObsRefused(f"{at} refused: {_REFUSALS[error.code]}") from error
-            raise ObsUnreachable(f"{at} closed the connection (code {error.code}) {error}".rstrip()) from error
-        if isinstance(error, (TimeoutError, WebSocketTimeoutException)):
-            raise ObsUnreachable(f"{at} did not answer within {patience_s:g} s") from error
-        if isinstance(error, ConnectionRefusedError):
-            raise ObsUnreachable(
-                f"nothing listens at {self._address}; start OBS and enable the WebSocket server ({_WHERE})"
-            ) from error
-        if isinstance(error, WebSocketBadStatusException):
-            raise ObsUnreachable(f"what listens at {self._address} is not OBS; check obs.port") from error
-        if isinstance(error, (OBSSDKError, WebSocketException, OSError)):
-            raise ObsUnreachable(f"the connection to {at} failed: {error}") from error
-        # RecursionError: JSON that is nested a thousand deep.
-        if isinstance(error, (ValueError, KeyError, TypeError, AttributeError, RecursionError)):
-            raise ObsUnreachable(f"{at} answered something that is not its protocol: {error!r:.200}") from error
-        raise error
 
 
 @contextmanager
@@ -197,7 +67,7 @@ class Requests:
 
     def __init__(self, settings: ObsSettings) -> None:
         self._timeout_s = settings.timeout_s
-        self._connection = _Connection(settings, 0)
+        self._connection = Connection(settings, 0)
         self._numbers = itertools.count(1)
 
     def call(self, request: str, data: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
@@ -219,11 +89,8 @@ class Requests:
     def _exchange(self, request: str, data: Mapping[str, Any]) -> _Answer:
         number = str(next(self._numbers))
         asked = {"requestType": request, "requestId": number, "requestData": data}
-        connection = self._connection
-        with connection._mapped(self._timeout_s):
-            with connection._socket_lock:
-                connection._client.ws.send(json.dumps({"op": _REQUEST, "d": asked}))
-                message = json.loads(connection._client.ws.recv())
+        with self._connection.mapped(self._timeout_s):
+            message = json.loads(self._connection.ask(json.dumps({"op": _REQUEST, "d": asked})))
             answer = message["d"]
             if message["op"] != _RESPONSE or answer["requestId"] != number:
                 raise ValueError(f"not the answer to {request} number {number}")
@@ -308,24 +175,20 @@ class Events:
     """
 
     def __init__(self, settings: ObsSettings) -> None:
-        subscriptions = _SUBSCRIPTIONS
+        subscriptions = MOST_EVENTS
         # Only where they are wanted: clearing its scenes at its end, OBS tells of every item and filter.
         if settings.preset_items:
-            subscriptions |= Subs.SCENEITEMS
+            subscriptions |= ITEM_EVENTS
         if settings.preset_filters:
-            subscriptions |= Subs.FILTERS
-        self._connection = _Connection(settings, subscriptions)
+            subscriptions |= FILTER_EVENTS
+        self._connection = Connection(settings, subscriptions)
 
     def read(self, timeout_s: float) -> dict[str, Any] | None:
         """The next event as obs-websocket sent it; None if there was none, or one that is not JSON."""
-        connection = self._connection
-        with connection._mapped(timeout_s):
-            try:
-                with connection._socket_lock:
-                    connection._client.ws.settimeout(max(timeout_s, 0.001))
-                    text = connection._client.ws.recv()
-            except WebSocketTimeoutException:
-                return None  # what has arrived of a frame is kept by the websocket for the next time
+        with self._connection.mapped(timeout_s):
+            text = self._connection.hear(timeout_s)
+        if text is None:
+            return None
         try:
             message = json.loads(text)
             return dict(message["d"]) if message["op"] == _EVENT else None

@@ -78,7 +78,7 @@ class ObsListener:
             link.close()
 
     def join(self, timeout_s: float | None = None) -> None:
-        """Wait for the end that ``stop`` asked for; it takes at most ``client.CONNECT_S``."""
+        """Wait for the end that ``stop`` asked for; it takes at most ``connection.CONNECT_S``."""
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
 
