@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 _cache = tempfile.TemporaryDirectory(prefix="streamv2v-cache-")
 os.environ["STREAMV2V_CACHE"] = _cache.name
 
-_skipped: list[str] = []
+COUNTS = "STREAMV2V_TEST_COUNTS"
+"""Names a file that ``tests/run`` adds up: it runs pytest more than once."""
+
+_NOT_TESTED = "NOT TESTED, needs "
 
 Require = Callable[[str, bool, str], None]
 
@@ -26,8 +30,7 @@ def require_or_skip(name: str, available: bool, why: str) -> None:
         return
     if name in os.environ.get("STREAMV2V_REQUIRE", "").split(","):
         pytest.fail(f"STREAMV2V_REQUIRE names {name!r}, and it is not available: {why}")
-    _skipped.append(f"{name}: {why}")
-    pytest.skip(f"NOT TESTED, needs {name}: {why}")
+    pytest.skip(f"{_NOT_TESTED}{name}: {why}")
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +41,10 @@ def require() -> Require:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was not tested."""
-    for line in sorted(set(_skipped)):
+    # From the reports: those of other processes come here, too.
+    said = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", [])]
+    needs = {line.partition(_NOT_TESTED)[2] for line in said if _NOT_TESTED in line}
+    for line in sorted(needs):
         terminalreporter.write_line(f"NOT TESTED HERE  {line}", yellow=True, bold=True)
 
 
@@ -50,3 +56,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if reporter is not None and not hasattr(config, "workerinput"):
         passed, failed, errors = (len(reporter.stats.get(kind, [])) for kind in ("passed", "failed", "error"))
         print(f"{passed} passed, {failed + errors} failed")
+        if COUNTS in os.environ:
+            with Path(os.environ[COUNTS]).open("a", encoding="utf-8") as counts:
+                counts.write(f"{passed} {failed + errors}\n")

@@ -11,7 +11,7 @@ from streamv2v_obs.translator.safe_weights import read_description
 from tests.fuzz.drive import feed
 from tests.fuzz.targets import TARGETS
 
-FEW = {"obs-server": 30, "video": 60}
+FEW = {"config": 60, "obs-server": 30, "video": 60}
 
 
 @pytest.mark.parametrize("name", TARGETS)
