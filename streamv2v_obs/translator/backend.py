@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,8 +14,8 @@ from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.frames import Pixels
 from streamv2v_obs.translator import openvino_graph
 from streamv2v_obs.translator.latent import LatentTranslator
+from streamv2v_obs.translator.model import TranslationModel
 from streamv2v_obs.translator.openvino_path import CoderGraph, UNetGraph
-from streamv2v_obs.translator.pixels import Autoencoder
 from streamv2v_obs.translator.presets import DEMO
 
 log = logging.getLogger(__name__)
@@ -28,24 +28,7 @@ LEAST_AGREEMENT_DB = 30.0
 EXTRA = "pip install 'streamv2v-obs[openvino]'"
 
 
-class GraphedModel(Protocol):
-    """What has to be known of a model."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def backend(self) -> Literal["auto", "torch", "openvino"]: ...
-    @property
-    def device(self) -> torch.device: ...
-    @property
-    def dtype(self) -> torch.dtype: ...
-    @property
-    def style(self) -> str | None: ...
-    @property
-    def autoencoder(self) -> Autoencoder: ...
-
-
-def wants_openvino(model: GraphedModel) -> bool:
+def wants_openvino(model: TranslationModel) -> bool:
     """Whether OpenVINO is to be tried. ``auto``: for the demo model, with which it was measured, on a CPU.
 
     Raises ConfigError where it was asked for and cannot be.
@@ -87,7 +70,7 @@ class Graphs:
 
 
 def make_graphs(
-    model: GraphedModel,
+    model: TranslationModel,
     latents: LatentTranslator,
     prompt_shape: tuple[int, int],
     size: tuple[int, int],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -21,6 +21,19 @@ def fold_of(module: AnyAutoencoder) -> int:
     config = module.config
     fold = math.isqrt(int(config.in_channels) // 3)
     return fold if config.in_channels == config.out_channels == 3 * fold**2 else 0
+
+
+class PixelCoder(Protocol):
+    """uint8 [H, W, 3] RGB <-> scaled latents [1, C, H/factor, W/factor] on the model's device.
+
+    The two ways may be gone at the same time.
+    """
+
+    latent_channels: int
+    factor: int
+
+    def encode(self, pixels: Pixels) -> Tensor: ...
+    def decode(self, latents: Tensor) -> Pixels: ...
 
 
 class Autoencoder:

@@ -10,23 +10,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from streamv2v_obs.frames import Pixels
 from streamv2v_obs.translator.latent import LatentTranslator
+from streamv2v_obs.translator.pixels import PixelCoder
 from streamv2v_obs.translator.stream_batch import Origin
 
 T = TypeVar("T")
-
-
-class Coder(Protocol):
-    """uint8 [H, W, 3] <-> latents [1, C, h, w]; the two may run at the same time."""
-
-    def encode(self, pixels: Pixels) -> Tensor: ...
-    def decode(self, latents: Tensor) -> Pixels: ...
 
 
 class RowThreads:
@@ -51,7 +45,7 @@ class RowThreads:
         # That number is each thread's own, but torch gives the last one that was set to threads yet to come.
         torch.set_num_threads(together)
 
-    def step(self, coder: Coder, pixels: Pixels, prompt: Tensor, origin: Origin) -> tuple[Pixels, Origin | None]:
+    def step(self, coder: PixelCoder, pixels: Pixels, prompt: Tensor, origin: Origin) -> tuple[Pixels, Origin | None]:
         """Take a picture uint8 [H, W, 3]; give the one that leaves, and whose it is. The bank's update is left due."""
         latents = self._latents
         warm_up = latents.calls_to_warm_up

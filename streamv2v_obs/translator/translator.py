@@ -6,80 +6,26 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
-from diffusers import UNet2DConditionModel
-from torch import Tensor
 
-from streamv2v_obs.errors import ConfigError, ModelLoadError, OutOfDeviceMemory
+from streamv2v_obs.errors import ConfigError, OutOfDeviceMemory
 from streamv2v_obs.frames import Frame, Pixels, Tag
 from streamv2v_obs.settings import TranslatorSettings
-from streamv2v_obs.translator.backend import (
-    LEAST_AGREEMENT_DB,
-    Backend,
-    Graphs,
-    make_graphs,
-    psnr,
-    trial_pictures,
-    wants_openvino,
-)
-from streamv2v_obs.translator.easing import PromptEncoder, PromptInForce, Ramp
+from streamv2v_obs.translator.backend import Backend, wants_openvino
+from streamv2v_obs.translator.easing import PromptInForce, Ramp
 from streamv2v_obs.translator.latent import BankSnapshot, LatentTranslator
-from streamv2v_obs.translator.lcm import PredictionType
-from streamv2v_obs.translator.openvino_graph import note_agreement, noted_agreement
-from streamv2v_obs.translator.pixels import Autoencoder
-from streamv2v_obs.translator.row_threads import RowThreads
-from streamv2v_obs.translator.rungs import choose_row_threads, choose_rungs
+from streamv2v_obs.translator.model import TranslationModel
+from streamv2v_obs.translator.paths import Paths, lay_out
+from streamv2v_obs.translator.rungs import choose_row_threads
 from streamv2v_obs.translator.schedules import ScheduleTrial
-from streamv2v_obs.translator.static_frame import StaticFrame
-from streamv2v_obs.translator.stream_batch import Departed, Origin
+from streamv2v_obs.translator.stream_batch import Origin
 
 __all__ = ["BankSnapshot", "TranslationModel", "Translator"]
 
 log = logging.getLogger(__name__)
-
-
-class PixelCoder(Protocol):
-    """uint8 [H, W, 3] RGB <-> scaled latents [1, C, H/factor, W/factor] on the model's device."""
-
-    latent_channels: int
-    factor: int
-
-    def encode(self, pixels: Pixels) -> Tensor: ...
-    def decode(self, latents: Tensor) -> Pixels: ...
-
-
-class TranslationModel(Protocol):
-    """What a translator needs of ``loading.Model``."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def backend(self) -> Literal["auto", "torch", "openvino"]: ...
-    @property
-    def style(self) -> str | None: ...
-    @property
-    def unet(self) -> UNet2DConditionModel: ...
-    @property
-    def autoencoder(self) -> Autoencoder: ...
-    @property
-    def text(self) -> PromptEncoder: ...
-    @property
-    def acp(self) -> Tensor: ...
-    @property
-    def prediction_type(self) -> PredictionType: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def height(self) -> int: ...
-    @property
-    def device(self) -> torch.device: ...
-    @property
-    def dtype(self) -> torch.dtype: ...
-    @property
-    def weights_version(self) -> int: ...
 
 
 class Translator:
@@ -112,13 +58,12 @@ class Translator:
         self._live = live
         self._fade: Ramp | None = None
         self._fusion = settings.fusion.strength
-        self._weights = model.weights_version
         coder = model.autoencoder
         if self.width % coder.factor or self.height % coder.factor:
             raise ConfigError(
                 f"model.width, model.height = {self.width}x{self.height}: allowed are multiples of {coder.factor}"
             )
-        _lay_out(model, channels_last=bool(settings.speed.channels_last))
+        lay_out(model, channels_last=bool(settings.speed.channels_last))
         openvino = wants_openvino(model)
         if openvino and settings.speed.padded_heads is True:
             log.warning("translator.speed.padded_heads = true: not with OpenVINO, whose graphs know no padding")
@@ -137,21 +82,16 @@ class Translator:
                 row_by_row=row_threads > 0,
             )
             self._prompt = PromptInForce(model.text, lambda: model.weights_version, settings.prompt)
-        self._coder: PixelCoder = coder
-        self._graphs: Graphs | None = None
-        self.agreement_db: float | None = None
-        """How like the plain path's the pictures of another path are, where another one is in force."""
-        self._static: StaticFrame | None = None
-        self._threads: RowThreads | None = None
-        if openvino:
-            self._prepare_openvino(row_threads)
-        self._rungs = choose_rungs(settings.speed, model.device)
-        if self._rungs.static and self._graphs is None:
-            self._prepare_static()
-        if row_threads and self._static is None:
-            self._threads = RowThreads(self._latents, model.dtype, row_threads)
+        self._paths = Paths(
+            model,
+            self._latents,
+            (self.width, self.height),
+            lambda: self._prompt.encode(self.prompt),
+            openvino=openvino,
+            row_threads=row_threads,
+        )
         # Graphs of OpenVINO are made for one schedule.
-        measured = settings.schedule == "auto" and settings.steps > 1 and self._graphs is None
+        measured = settings.schedule == "auto" and settings.steps > 1 and self._paths.graphs is None
         self._trial = ScheduleTrial(source_fps) if measured and source_fps is not None else None
         self._settled_ms = 0.0
 
@@ -168,7 +108,6 @@ class Translator:
                 f"a picture is {frame.pixels.dtype} {list(frame.pixels.shape)}; this translator takes uint8 "
                 f"{list(expected)}: fit it to model.width and model.height first"
             )
-        self._follow_style()
         began_at = time.perf_counter()
         answer = self._step(frame)
         if self._trial is not None and not self._trial.over:
@@ -184,20 +123,12 @@ class Translator:
             prompt = self._prompt.at(frame.captured_at)
             self._fade_bank_at(frame.captured_at)
             origin = Origin(frame.captured_at, frame.index)
-            if self._static is not None:
-                return self._shown(*self._static.step(frame.pixels, prompt, origin))
-            if self._threads is not None and self._latents.schedule == "stream":
-                answer = self._shown(*self._threads.step(self._coder, frame.pixels, prompt, origin))
-            else:
-                answer = self._picture(self._latents.step(self._coder.encode(frame.pixels), prompt, origin))
-            if not self._rungs.late_update:
-                self._latents.settle()
-            return answer
+            return self._shown(*self._paths.step(frame.pixels, prompt, origin, self._wanted))
 
     def flush(self) -> list[Frame]:
         """The frames still in flight, at the end of a finite video; the next ``step`` starts warm."""
         with _memory_said_plainly(self._latents.steps):
-            pictures = (self._picture(departed) for departed in self._latents.flush())
+            pictures = (self._shown(self._paths.decode(one.latent), one.origin) for one in self._latents.flush())
             return [picture for picture in pictures if picture is not None]
 
     def settle(self) -> None:
@@ -207,110 +138,13 @@ class Translator:
             self._latents.settle()
         self._settled_ms = 1000 * (time.perf_counter() - began_at)
 
-    def _picture(self, departed: Departed) -> Frame | None:
-        origin = departed.origin
-        if origin is None or (origin.copy and not self._live):
-            return None  # not worth decoding
-        return self._shown(self._coder.decode(departed.latent.to(self._model.dtype)), origin)
+    def _wanted(self, origin: Origin | None) -> bool:
+        return origin is not None and (self._live or not origin.copy)
 
-    def _shown(self, pixels: Pixels, origin: Origin | None) -> Frame | None:
-        if origin is None or (origin.copy and not self._live):
+    def _shown(self, pixels: Pixels | None, origin: Origin | None) -> Frame | None:
+        if pixels is None or origin is None or not self._wanted(origin):
             return None
         return Frame(pixels, origin.captured_at, origin.index, Tag.TRANSLATED)
-
-    # --- what computes ---------------------------------------------------------------------------------------
-
-    def _prepare_openvino(self, row_threads: int) -> None:
-        """Make the graphs, and use them if they agree with torch, or if they are insisted on."""
-        bank = self._latents.settings.bank
-        if bank.kind != "off" and not bank.attend:
-            if self._model.backend == "openvino":
-                raise ConfigError(
-                    "translator.bank.attend = false: OpenVINO's graphs attend to the bank; allowed: true, or "
-                    "model.backend = torch"
-                )
-            log.warning("TORCH COMPUTES, which is slower: translator.bank.attend is false")
-            return
-        model, (_, length, width) = self._model, self._prompt.encode(self.prompt).shape
-        log.info("preparing OpenVINO for %dx%d; the first time this takes some seconds", self.width, self.height)
-        try:
-            graphs = make_graphs(model, self._latents, (length, width), (self.width, self.height), row_threads)
-        except ModelLoadError as error:
-            if model.backend == "openvino":
-                raise
-            log.warning("TORCH COMPUTES, which is slower: %s", error)
-            return
-        agreement = noted_agreement(graphs.key)
-        if agreement is None:
-            agreement = psnr(self._try(graphs), self._try(None))
-            note_agreement(graphs.key, agreement)
-        self.agreement_db = agreement
-        log.info("OpenVINO's pictures are %.1f dB from torch's", agreement)
-        if agreement < LEAST_AGREEMENT_DB:
-            said = f"OpenVINO's pictures are only {agreement:.1f} dB from torch's, {LEAST_AGREEMENT_DB:g} are wanted"
-            if model.backend == "auto":
-                log.warning("TORCH COMPUTES, which is slower: %s", said)
-                return
-            log.warning("OPENVINO COMPUTES SOMETHING ELSE: %s; it is used because model.backend says so", said)
-        self._graphs = graphs
-        self._use(graphs)
-
-    def _prepare_static(self) -> None:
-        """Warm up, capture, and use it if it paints what the plain path paints."""
-        rungs, size = self._rungs, (self.height, self.width)
-        log.info("preparing the fast path%s", ", which compiles for some minutes" if rungs.compile else "")
-        if self._model.device.type == "cuda":
-            torch.backends.cudnn.benchmark = True  # sizes never change
-        plain = self._try(None)
-        static = StaticFrame(self._latents, self._model.autoencoder, size, rungs)
-        prompt = self._prompt.encode(self.prompt)
-        pictures: list[Pixels] = []
-        for _ in range(3):  # once as it is, once to be captured, once to be looked at
-            pictures = [
-                static.step(pixels, prompt, Origin(0.0, 0))[0] for pixels in trial_pictures(self.width, self.height)
-            ]
-            self.reset_bank()
-        self.agreement_db = agreement = psnr(pictures, plain)
-        log.info("the fast path's pictures are %.1f dB from the plain path's", agreement)
-        if agreement < LEAST_AGREEMENT_DB:
-            said = f"its pictures are only {agreement:.1f} dB from the plain path's, {LEAST_AGREEMENT_DB:g} are wanted"
-            log.warning("A SLOWER PATH IS TAKEN, not the fast one: %s", said)
-            self._latents.run_update = lambda update: update()
-            return
-        self._static = static
-
-    def _use(self, graphs: Graphs | None) -> None:
-        self._coder = self._model.autoencoder if graphs is None else graphs.coder
-        self._latents.graph = None if graphs is None else graphs.unet
-
-    def _try(self, graphs: Graphs | None) -> list[Pixels]:
-        """What comes of the trial pictures; afterwards all is as before the first frame."""
-        self._use(graphs)
-        pictures = []
-        for pixels in trial_pictures(self.width, self.height):
-            departed = self._latents.step(self._coder.encode(pixels), self._prompt.encode(self.prompt))
-            pictures.append(self._coder.decode(departed.latent.to(self._model.dtype)))
-        self.reset_bank()
-        self._use(None)
-        return pictures
-
-    def _follow_style(self) -> None:
-        """Copies of weights follow them; OpenVINO's graphs hold those of one style, and torch computes every other."""
-        if self._weights != self._model.weights_version:
-            self._weights = self._model.weights_version
-            self._latents.refresh()
-        if self._graphs is None:
-            return
-        fits = self._model.style == self._graphs.style
-        if fits != (self.backend == "openvino"):
-            self._use(self._graphs if fits else None)
-            if fits:
-                log.info("OpenVINO computes again")
-            else:
-                log.warning(
-                    "TORCH COMPUTES, which is slower: OpenVINO's graphs hold the weights of style %s",
-                    self._graphs.style or "none",
-                )
 
     # --- what a live user changes ----------------------------------------------------------------------------
 
@@ -384,10 +218,7 @@ class Translator:
 
     def close(self) -> None:
         """Leave the UNet as it was, bit-identical; no step after it."""
-        self._static = None  # and with it the device's recordings
-        if self._threads is not None:
-            self._threads.close()
-        self._latents.run_update = lambda update: update()
+        self._paths.close()
         self._latents.close()
 
     # --- status ----------------------------------------------------------------------------------------------
@@ -395,31 +226,22 @@ class Translator:
     @property
     def backend(self) -> Backend:
         """What computes now."""
-        return "torch" if self._latents.graph is None else "openvino"
+        return self._paths.backend
+
+    @property
+    def path(self) -> str:
+        """How torch computes, in a few words: which rungs of ``translator.speed`` are in force."""
+        return str(self._paths)
+
+    @property
+    def agreement_db(self) -> float | None:
+        """How like the plain path's the pictures of another path are, where another one is in force."""
+        return self._paths.agreement_db
 
     @property
     def attention(self) -> str:
         """The attention kernels in use, one for all levels or each level's own."""
         return self._latents.attention
-
-    @property
-    def path(self) -> str:
-        """How torch computes, in a few words: which rungs of ``translator.speed`` are in force."""
-        if self.backend == "openvino":
-            return ""
-        speed, static = self._latents.settings.speed, self._static
-        there = {
-            "graphs": static is not None and static.repeated.recording,
-            "compiled": static is not None and static.compiled,
-            "pinned": static is not None and self._rungs.pinned,
-            "row threads": self._threads is not None and self._latents.schedule == "stream",
-            "joined qkv": bool(speed.joined_qkv),
-            "cached prompt": bool(speed.cached_prompt),
-            "cached time": bool(speed.cached_time),
-            "late update": self._rungs.late_update,
-            "channels_last": bool(speed.channels_last),
-        }
-        return ", ".join(name for name, on in there.items() if on) or "plain"
 
     @property
     def schedule(self) -> Literal["stream", "sequential"]:
@@ -447,15 +269,6 @@ class Translator:
         """Device memory of the bank; constant."""
         bank = self._latents.bank
         return 0 if bank is None else bank.bytes
-
-
-def _lay_out(model: TranslationModel, *, channels_last: bool) -> None:
-    """Give the convolutions' weights this layout. In place: all translators over one model share it."""
-    wanted = torch.channels_last if channels_last else torch.contiguous_format
-    for module in (model.unet, model.autoencoder.module):
-        first = next((p for p in module.parameters() if p.dim() == 4 and 1 not in p.shape), None)
-        if first is not None and not first.is_contiguous(memory_format=wanted):
-            module.to(memory_format=wanted)
 
 
 @contextmanager

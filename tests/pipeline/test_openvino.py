@@ -17,7 +17,7 @@ from torch import Tensor
 from streamv2v_obs.errors import ConfigError, ModelLoadError
 from streamv2v_obs.frames import Frame, Pixels
 from streamv2v_obs.settings import BankSettings, FusionSettings, Lora, ModelSettings, TranslatorSettings
-from streamv2v_obs.translator import backend, openvino_graph, translator
+from streamv2v_obs.translator import backend, openvino_graph, paths
 from streamv2v_obs.translator.backend import psnr, trial_pictures, wants_openvino
 from streamv2v_obs.translator.latent import LatentTranslator
 from streamv2v_obs.translator.loading import Model, load_model
@@ -251,7 +251,7 @@ def test_graphs_that_do_not_agree_are_used_only_if_insisted_on(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(translator, "LEAST_AGREEMENT_DB", 1000.0)
+    monkeypatch.setattr(paths, "LEAST_AGREEMENT_DB", 1000.0)
     model = replace(load(wish), name="demo")
     assert Translator(model, settings()).backend == computes
     assert "1000 are wanted" in caplog.text

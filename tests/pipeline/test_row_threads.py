@@ -135,7 +135,7 @@ def test_the_first_row_is_encoded_while_the_last_one_is_decoded(model: Model) ->
     first, *others = frames(4)
     translator.step(first)
     coder = Coder(model)
-    translator._coder = coder
+    translator._paths.coder = coder
     for frame in others:
         translator.step(frame)  # one after the other would wait for ever
     assert coder.both.n_waiting == 0
@@ -148,7 +148,7 @@ def test_what_fails_in_a_thread_is_told_and_nobody_works_on(model: Model, monkey
     translator.step(first)
     monkeypatch.setattr(model.autoencoder, "encode", _refuse)
     with pytest.raises(torch.OutOfMemoryError, match="of the encoder"):
-        translator._threads.step(model.autoencoder, second.pixels, translator._prompt.encode("x"), None)  # type: ignore[union-attr, arg-type]
+        translator._paths._threads.step(model.autoencoder, second.pixels, translator._prompt.encode("x"), None)  # type: ignore[union-attr, arg-type]
     monkeypatch.undo()
     answer = translator.step(third)
     assert answer is not None

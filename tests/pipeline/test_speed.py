@@ -311,8 +311,8 @@ def test_the_translator_takes_the_static_path_where_it_is_wanted_and_says_so(
         return made[0]
 
     rungs = Rungs(graphs=True, compile=False, pinned=False, late_update=True)
-    monkeypatch.setattr("streamv2v_obs.translator.translator.choose_rungs", lambda *_: rungs)
-    monkeypatch.setattr("streamv2v_obs.translator.translator.StaticFrame", with_a_tape)
+    monkeypatch.setattr("streamv2v_obs.translator.paths.choose_rungs", lambda *_: rungs)
+    monkeypatch.setattr("streamv2v_obs.translator.paths.StaticFrame", with_a_tape)
     fast = Translator(model, chosen)
     assert fast.path.startswith("graphs, joined qkv")
     assert fast.agreement_db is not None
