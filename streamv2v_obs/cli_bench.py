@@ -86,7 +86,8 @@ def evaluate(
     prompts: Annotated[list[str] | None, typer.Option("--prompt", help="Repeatable; none: two.")] = None,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     arms: Annotated[
-        list[str] | None, typer.Option("--arms", help="all, table2, figure8, controls, bank, or an arm; repeatable.")
+        list[str] | None,
+        typer.Option("--arms", help="all, table2, figure8, positions (A.3), steps (A.4), controls, bank, or an arm."),
     ] = None,
     variants: Annotated[
         list[str] | None,

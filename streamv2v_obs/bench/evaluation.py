@@ -56,6 +56,13 @@ def make_plan(settings: Settings, wish: Wish) -> Plan:
     )
 
 
+def file_name(wish: Wish) -> str:
+    """The whole of the held-out suite is ``quality.json``; a part of the arms, or another suite, is named so."""
+    arms = [] if "all" in (wish.arms or ["all"]) else [arm.replace(",", "").replace(" ", "-") for arm in wish.arms]
+    suite = wish.folder.name if wish.folder is not None else wish.suite
+    return "_".join(["quality", *arms, *([] if suite == "held-out" else [suite])]) + ".json"
+
+
 def processes_for(settings: Settings, wished: int | None) -> int:
     """One on a GPU; on a CPU one for each core, since a small model gains little from two."""
     on_gpu = choose_device(settings.model.device).type == "cuda"
@@ -96,7 +103,7 @@ def evaluate(
     page = render(plan, found, work, "Flicker, with and without the feature bank", about)
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(page, encoding="utf-8")
-    path = out / ("quality.json" if suite == "held-out" else f"quality_{suite}.json")
+    path = out / file_name(wish)
     results.write(
         path,
         "quality",

@@ -53,10 +53,20 @@ ARMS = (
 )
 """``dyme`` is the method as published: extended attention, fusion and dynamic merging."""
 
+_EVERYWHERE = {"fusion": {"layers": "all"}}
+APPENDIX = (
+    Arm("ff everywhere", _bank("dyme", attend=False) | _EVERYWHERE),
+    Arm("dyme, ff everywhere", _bank("dyme") | _EVERYWHERE),
+    *(Arm(f"{kind}, steps {steps}", _bank(kind) | {"steps": steps}) for steps in (1, 4) for kind in ("off", "dyme")),
+)
+"""What the paper's appendix compares beside these: where fusion sits (A.3), and the number of steps (A.4)."""
+
 SETS = {
     "all": tuple(arm.name for arm in ARMS),
     "table2": ("off", "queue 1", "queue 2", "queue 4", "dyme"),
     "figure8": ("off", "ff", "ea", "dyme"),
+    "positions": ("off", "ff", "ff everywhere", "dyme", "dyme, ff everywhere"),
+    "steps": ("off", "dyme", *(arm.name for arm in APPENDIX if "steps" in arm.changes)),
     "controls": ("off", "dyme", "foreign", "own"),
     "bank": ("off", "dyme"),
 }

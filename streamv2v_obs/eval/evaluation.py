@@ -18,7 +18,7 @@ import torch
 from platformdirs import user_cache_path
 
 from streamv2v_obs.errors import ConfigError
-from streamv2v_obs.eval.arms import ARMS, SETS, Arm
+from streamv2v_obs.eval.arms import APPENDIX, ARMS, SETS, Arm
 from streamv2v_obs.eval.metrics import LAGS
 from streamv2v_obs.eval.suite import ClipSpec, Pictures, Record, as_jpeg, measure_clip
 from streamv2v_obs.frames import Pixels
@@ -68,13 +68,14 @@ class Plan:
 
 def choose_arms(names: Sequence[str], variants: Sequence[Arm] = ()) -> tuple[Arm, ...]:
     """Arms by name or by the name of a set, ``off`` always among them, in the order of ``ARMS``, then ``variants``."""
-    known = {arm.name for arm in ARMS}
+    every = (*ARMS, *APPENDIX)
+    known = {arm.name for arm in every}
     wanted = {"off"}
     for name in names:
         if name not in known and name not in SETS:
             raise ConfigError(f"--arms {name}: allowed are {', '.join([*SETS, *sorted(known)])}")
         wanted |= set(SETS.get(name, (name,)))
-    return (*(arm for arm in ARMS if arm.name in wanted), *variants)
+    return (*(arm for arm in every if arm.name in wanted), *variants)
 
 
 def read_variant(text: str) -> Arm:

@@ -32,6 +32,9 @@ class FusionSettings(Section):
     site: Literal["attention", "block"] = Field(
         "attention", description="what is fused: the self-attention's or the block's output"
     )
+    layers: Literal["low", "all"] = Field(
+        "low", description="which layers fuse; low: the middle block and the two up blocks of lowest resolution"
+    )
 
 
 class SpeedSettings(Section):

@@ -50,7 +50,7 @@ def find_layers(
     handles = []
     for name, block in _transformer_blocks(unet):
         full_name = f"{name}.attn1"
-        fuses = fusion.strength > 0 and full_name.startswith(FUSED_BLOCKS)
+        fuses = fusion.strength > 0 and (fusion.layers == "all" or full_name.startswith(FUSED_BLOCKS))
 
         def note(
             module: nn.Module, inputs: tuple[Tensor, ...], *, full_name: str = full_name, fuses: bool = fuses

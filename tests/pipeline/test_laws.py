@@ -190,6 +190,19 @@ def test_the_two_sites_of_fusion_differ(unet: UNet2DConditionModel) -> None:
     assert furthest(*arms) > 1e-3
 
 
+@pytest.mark.parametrize(("layers", "fusing"), [("low", 5), ("all", 7)])
+def test_fusion_sits_where_it_is_set(unet: UNet2DConditionModel, layers: str, fusing: int) -> None:
+    seen: set[int] = set()
+
+    def observe(number: int, what: str, tensor: Tensor) -> None:
+        if what == "ff_idx":
+            seen.add(number)
+
+    fused = run(translator(unet, {"observer": observe}, bank={"interval": 1}, fusion={"layers": layers}), clip(3))
+    assert len(seen) == fusing
+    assert furthest(fused, run(translator(unet, bank={"interval": 1}, fusion={"strength": 0}), clip(3))) > 1e-3
+
+
 @pytest.mark.parametrize("site", ["attention", "block"])
 def test_a_threshold_above_1_is_no_fusion(unet: UNet2DConditionModel, site: str) -> None:
     never = run(translator(unet, fusion={"threshold": 1.01, "site": site}), clip(6))

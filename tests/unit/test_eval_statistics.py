@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streamv2v_obs.bench.evaluation import Wish, file_name
 from streamv2v_obs.errors import ConfigError
-from streamv2v_obs.eval.arms import ARMS
+from streamv2v_obs.eval.arms import APPENDIX, ARMS
 from streamv2v_obs.eval.evaluation import choose_arms, read_variant, through_time
 from streamv2v_obs.eval.statistics import compare, mean_of, ratio_of_means
 from streamv2v_obs.eval.suite import SUITES
 from streamv2v_obs.eval.summary import Table, summarize
-from streamv2v_obs.settings import TranslatorSettings
+from streamv2v_obs.settings import FusionSettings, TranslatorSettings
 
 
 def records(factors: dict[str, float], clips: int = 18, noise: float = 0.02) -> list[dict[str, Any]]:
@@ -140,6 +141,23 @@ def test_each_arm_is_one_way_of_remembering() -> None:
     assert (settings["ea"].bank.attend, settings["ea"].fusion.strength) == (True, 0)
     assert settings["dyme"] == TranslatorSettings(prompt="p")
     assert [settings[f"queue {n}"].bank.length for n in (1, 2, 4)] == [1, 2, 4]
+    appendix = {arm.name: arm.settings(TranslatorSettings(), "p", 0) for arm in APPENDIX}
+    assert appendix["dyme, ff everywhere"].fusion == FusionSettings(layers="all")
+    assert not appendix["ff everywhere"].bank.attend
+    assert [appendix[f"dyme, steps {n}"].steps for n in (1, 4)] == [1, 4]
+
+
+@pytest.mark.parametrize(
+    ("arms", "suite", "name"),
+    [
+        ([], "held-out", "quality.json"),
+        (["all"], "quick", "quality_quick.json"),
+        (["steps"], "held-out", "quality_steps.json"),
+        (["queue 1", "ff"], "development", "quality_queue-1_ff_development.json"),
+    ],
+)
+def test_a_part_of_the_arms_does_not_overwrite_the_whole(arms: list[str], suite: str, name: str) -> None:
+    assert file_name(Wish(suite, None, (), 1, arms, (), 20, 64, None)) == name
 
 
 def test_the_held_out_suite_shares_no_clip_with_the_one_for_choosing() -> None:
