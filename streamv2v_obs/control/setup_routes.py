@@ -67,7 +67,8 @@ def setup_operations(setup: Setup) -> list[Operation]:
 
     async def rules(request: Request) -> Response:
         """What happens when which scene of OBS goes on air."""
-        found = [rule.model_dump(mode="json", exclude_defaults=True) for rule in setup.current.obs.rules]
+        # What a rule sets wins over its preset even where it is the default.
+        found = [rule.model_dump(mode="json", exclude_unset=True) for rule in setup.current.obs.rules]
         return JSONResponse({"rules": found, "file": setup.rules_file})
 
     async def set_rules(request: Request) -> Response:

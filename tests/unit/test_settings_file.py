@@ -60,6 +60,15 @@ def test_a_rule_of_another_scene_keeps_its_comments(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == TEXT.replace("{scene: Chat, prompt: a watercolor} # soft", edited)
 
 
+def test_what_wins_over_a_preset_stays_though_it_is_the_default(path: Path) -> None:
+    preset = "presets:\n  - {name: Ink, prompt: ink, bank: reset}\n"
+    rule = "    - {scene: Chat, preset: Ink, bank: keep} # goes on\n"
+    path.write_text(preset + "obs:\n  rules:\n" + rule, encoding="utf-8")
+    file = SettingsFile(path, ())
+    file.write_rules([*file.load().obs.rules, END])
+    assert rule in path.read_text(encoding="utf-8")
+
+
 def test_a_new_rule_gets_no_comments_of_one_that_was_removed(path: Path) -> None:
     SettingsFile(path, ()).write_rules([GAME, SceneRule(scene="Pause", output="slate"), END])
     text = path.read_text(encoding="utf-8")
@@ -69,7 +78,7 @@ def test_a_new_rule_gets_no_comments_of_one_that_was_removed(path: Path) -> None
 
 
 def test_what_is_edited_changes_and_all_comments_stay(path: Path) -> None:
-    rules = [GAME.model_copy(update={"prompt": "a fresco", "bank": "keep"}), CHAT, END, SceneRule(scene="New")]
+    rules = [SceneRule(scene="Game*", prompt="a fresco"), CHAT, END, SceneRule(scene="New")]
     settings = SettingsFile(path, ()).write_rules(rules)
     assert settings.obs.rules == tuple(rules)
     expected = TEXT.replace("a comic #", "a fresco #").replace("      bank: restore\n", "")

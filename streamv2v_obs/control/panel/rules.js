@@ -30,7 +30,10 @@ function input(rule, key, attributes) {
 function choice(rule, key, options) {
   const found = document.createElement("select");
   for (const [value, text] of options) found.add(new Option(text, value));
-  found.value = String(rule[key] ?? "");
+  const value = String(rule[key] ?? "");
+  // Said in the file, though it goes without saying: it may be there to win over a preset.
+  if (!options.some(([one]) => one === value)) found.add(new Option(value, value));
+  found.value = value;
   found.addEventListener("change", () => {
     if (found.value === "") delete rule[key];
     else rule[key] = found.value;
