@@ -17,10 +17,10 @@ function make(name, attributes = {}, text = "") {
   return found;
 }
 
-// The least of 1, 2, 5, 10, 20, .. that is not below the value, for an axis that does not jump about.
+// The least of 1, 2, 4, 6, 8, 10, 20, .. that is not below the value, for an axis that does not jump about.
 function roundUp(value) {
   const power = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
-  return [1, 2, 2.5, 5, 10].map((step) => step * power).find((step) => step >= value) ?? 10 * power;
+  return [1, 2, 4, 6, 8, 10].map((step) => step * power).find((step) => step >= value) ?? 10 * power;
 }
 
 function ago(seconds) {
@@ -47,8 +47,15 @@ export class Plot {
     figure.querySelector("figcaption").append(this.legend);
     this.svg = make("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": "No figures yet" });
     figure.append(this.svg);
-    this.svg.addEventListener("pointermove", (event) => this.point(event));
-    this.svg.addEventListener("pointerleave", () => this.show(this.points.at(-1)));
+    this.pointer = null; // where somebody points at, from the window's left edge
+    this.svg.addEventListener("pointermove", (event) => {
+      this.pointer = event.clientX;
+      this.point();
+    });
+    this.svg.addEventListener("pointerleave", () => {
+      this.pointer = null;
+      this.show(this.points.at(-1));
+    });
   }
 
   text(value) {
@@ -81,7 +88,8 @@ export class Plot {
     }
     this.cursor = make("line", { y1: TOP, y2: HEIGHT - BOTTOM, class: "cursor", visibility: "hidden" });
     this.svg.replaceChildren(...drawn, this.cursor);
-    this.show(points.at(-1));
+    if (this.pointer === null) this.show(points.at(-1));
+    else this.point();
     const newest = points.at(-1);
     const said = this.lines.map(({ key, name }) => `${name} ${this.text(newest[key])}`).join(", ");
     this.svg.setAttribute("aria-label", `Now: ${said}; the last ${ago(span).replace(" ago", "")}`);
@@ -103,10 +111,10 @@ export class Plot {
     return path;
   }
 
-  point(event) {
+  point() {
     if (!this.points.length) return;
     const box = this.svg.getBoundingClientRect();
-    const at = ((event.clientX - box.left) / box.width) * WIDTH;
+    const at = ((this.pointer - box.left) / box.width) * WIDTH;
     const nearest = this.points.reduce((a, b) => (
       Math.abs(this.x(a.uptime_s) - at) <= Math.abs(this.x(b.uptime_s) - at) ? a : b
     ));
