@@ -11,10 +11,11 @@ from typing import Any
 
 
 class Cli:
-    """Runs commands with every folder of the user's below ``home``."""
+    """Runs commands with every folder of the user's below ``home``; of the ``program`` installed, or of this tree."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, program: Path | None = None) -> None:
         self.home = home
+        self._command = [sys.executable, "-m", "streamv2v_obs"] if program is None else [str(program)]
         folders = {"XDG_CONFIG_HOME": "config", "XDG_STATE_HOME": "state", "STREAMV2V_RUNTIME_DIR": "run"}
         folders |= {"STREAMV2V_MODELS": "models", "HOME": "."}
         self.environment = {**os.environ, **{name: str(home / folder) for name, folder in folders.items()}}
@@ -23,9 +24,13 @@ class Cli:
 
     def __call__(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run one command to its end, which must be ``code``."""
-        command = [sys.executable, "-m", "streamv2v_obs", *arguments]
         done = subprocess.run(
-            command, capture_output=True, encoding="utf-8", env=self.environment, cwd=self.home, timeout=120
+            [*self._command, *arguments],
+            capture_output=True,
+            encoding="utf-8",
+            env=self.environment,
+            cwd=self.home,
+            timeout=120,
         )
         assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
