@@ -16,15 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 import pytest
-import torch
 import yaml
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 from streamv2v_obs.reload import where
 from streamv2v_obs.settings import Section, Settings
-from streamv2v_obs.translator.presets import demo_folder
 from tests.conftest import Require
+from tests.rigs.demo_lora import save_demo_lora
 from tests.rigs.obs import PASSWORD, RealObs, obs_obstacle, real_obs
 from tests.rigs.service import RunningService, running_service
 
@@ -365,7 +362,7 @@ def live(require: Require, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     path = folder / "mine.yaml"
     config = {
         "capture": {"kind": "pattern", "fps": 5},
-        "model": {"name": "demo", "styles": {"ink": {"path": str(lora(folder / "ink.safetensors"))}}},
+        "model": {"name": "demo", "styles": {"ink": {"path": str(save_demo_lora(folder / "ink.safetensors"))}}},
         "translator": {"prompt": "a pencil sketch", "steps": 1},
         "publish": {"outputs": ["browser"], "hold_s": 3},
         "presets": PRESETS,
@@ -377,19 +374,6 @@ def live(require: Require, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         found = Live(service, obs, path)
         found.until_linked()
         yield found
-
-
-def lora(path: Path) -> Path:
-    """A style for the demo model: one layer of one attention, changed a little."""
-    with safe_open(demo_folder() / "unet" / "diffusion_pytorch_model.safetensors", "pt") as file:
-        layer = next(key for key in file.keys() if key.endswith("attn1.to_q.weight"))  # noqa: SIM118
-        height, width = file.get_slice(layer).get_shape()
-    name = "lora_unet_" + layer.removesuffix(".weight").replace(".", "_")
-    drawn = torch.Generator().manual_seed(0)
-    down, up = torch.randn(2, width, generator=drawn) * 0.1, torch.randn(height, 2, generator=drawn) * 0.1
-    named = {"lora_down.weight": down, "lora_up.weight": up, "alpha": torch.tensor(2.0)}
-    save_file({f"{name}.{part}": value for part, value in named.items()}, path)
-    return path
 
 
 @pytest.mark.parametrize("key", CASES)
