@@ -20,7 +20,7 @@ _OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}
 _NEEDED_GB = {"sd15-lcm": 4.0, "sd-turbo": 5.0}
 """Estimated: weights in float16, the bank, and room to work for a picture of 512x512."""
 
-_OTHER_MACHINE = f"for Stable Diffusion: a machine with an NVIDIA card of {min(_NEEDED_GB.values()):.0f} GB or more"
+_OTHER_MACHINE = "for Stable Diffusion: a machine with an NVIDIA card; how large a one, says: streamv2v-obs models"
 
 
 @dataclass(frozen=True)
