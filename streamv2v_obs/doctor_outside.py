@@ -153,4 +153,13 @@ def _runs() -> bool:
     import psutil
 
     names = {"obs", "obs64.exe", "obs32.exe", "obs.exe"}
-    return any((process.info["name"] or "").lower() in names for process in psutil.process_iter(["name"]))
+    found = psutil.process_iter(["name", "pid"])
+    return any((one.info["name"] or "").lower() in names and _in_our_network(one.info["pid"]) for one in found)
+
+
+def _in_our_network(process: int) -> bool:
+    """Whether it could be reached: one in a container listens to that container's own ports."""
+    try:
+        return Path(f"/proc/{process}/ns/net").readlink() == Path("/proc/thread-self/ns/net").readlink()
+    except OSError:
+        return True  # another user's, or a system without such

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import socket
+import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -20,6 +22,8 @@ from streamv2v_obs.doctor_inputs import camera, display, hotkeys
 from streamv2v_obs.doctor_outside import obs_studio, virtual_camera
 from streamv2v_obs.errors import StreamV2VError
 from streamv2v_obs.settings import Settings
+from tests.conftest import Require
+from tests.rigs.linux_network import network_obstacle, private_network
 
 RTX = Gpu("RTX 4090", 24.0, "570.86.15")
 
@@ -180,6 +184,23 @@ def test_obs_that_is_not_there_or_not_listening() -> None:
         port = other.getsockname()[1]
         (check,) = obs_studio(Settings.model_validate({"obs": {"port": port}}))
     assert "something listens" in check.detail
+
+
+def test_an_obs_in_another_network_is_none_of_ours(require: Require, tmp_path: Path) -> None:
+    require("obs", not network_obstacle(), network_obstacle())
+    program = shutil.copy("/bin/sleep", tmp_path / "obs")  # only its name matters
+    settings = Settings.model_validate({"obs": {"enabled": True}})
+    with private_network():
+        near = subprocess.Popen([program, "60"])
+        try:
+            (check,) = obs_studio(settings)
+            assert check.detail.startswith("OBS runs, but its WebSocket server is not at")
+            with private_network():
+                (check,) = obs_studio(settings)
+            assert "OBS runs" not in check.detail
+        finally:
+            near.kill()
+            near.wait(10)
 
 
 def test_this_machine_gets_a_line_for_everything() -> None:
