@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import cmath
+import math
 import time
 from collections.abc import Callable
+
+_NEW = 1 / 16
+"""What one arrival weighs beside all before it."""
+_TOGETHER = 0.6
+"""Arrivals that lie closer than this (1: all at one place of the interval, 0: anywhere) are followed."""
+_STEP = 0.005
+"""Of the interval: how far a tick may be moved, which no viewer sees."""
+_ROOM_S = 0.001
+"""Between the latest of the usual arrivals and the tick."""
 
 
 class Pacer:
@@ -11,6 +22,10 @@ class Pacer:
 
     Deadlines are ``start + n interval``, never "now + interval": being late once does not shift what follows. A tick
     that comes a whole interval late or more takes the place of those it missed, and these are counted in ``late``.
+
+    Pictures that come as often as ticks would wait, by chance, for anything up to an interval. Told of their waiting
+    (``met``), all deadlines move little by little to shortly after the arrivals. Where these come at no steady pace,
+    nothing moves.
     """
 
     def __init__(
@@ -25,6 +40,8 @@ class Pacer:
         self._sleep = sleep
         self._started_at: float | None = None
         self._ticks = 0
+        self._arrivals = 0j
+        """The mean of the last arrivals, each a point of the unit circle, which is the interval before a tick."""
         self.late = 0
         """Whole intervals that were skipped."""
         self.deviation_s = 0.0
@@ -53,3 +70,19 @@ class Pacer:
         self._ticks += 1 + missed
         self.deviation_s = now - deadline - missed * self.interval_s
         return True
+
+    def met(self, waited_s: float) -> None:
+        """A tick has found a new picture, which had been ready for ``waited_s``."""
+        turn = 2j * math.pi / self.interval_s
+        self._arrivals += (cmath.exp(turn * waited_s) - self._arrivals) * _NEW
+        together = min(1.0, abs(self._arrivals))
+        if self._started_at is None or together < _TOGETHER:
+            return
+        # Of a normal distribution wound round the circle, whose mean is so long.
+        spread_s = math.sqrt(-2 * math.log(together)) / abs(turn)
+        wanted_s = min(_ROOM_S + 2 * spread_s, self.interval_s / 2)
+        # The shorter way round: who waits for nearly an interval came a moment after the tick before.
+        over_s = cmath.phase(self._arrivals * cmath.exp(-turn * wanted_s)) / abs(turn)
+        earlier_s = max(-_STEP * self.interval_s, min(_STEP * self.interval_s, over_s))
+        self._started_at -= earlier_s
+        self._arrivals *= cmath.exp(-turn * earlier_s)

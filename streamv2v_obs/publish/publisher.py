@@ -66,6 +66,7 @@ class Publisher:
         self._state_since = clock()
         self._beat_at: float | None = None
         self._stops = 0
+        self._waited_s: float | None = None
         self._fitted: tuple[Frame, Pixels] | None = None
         self._size = (settings.width or WIDTH, settings.height or HEIGHT)
         self._had_pictures = False
@@ -170,8 +171,11 @@ class Publisher:
                     continue
                 self._deviation_ms.add(1000 * self._pacer.deviation_s)
                 with self._lock:
+                    self._waited_s = None
                     self._tick()
                     self._note_gap(self._clock())
+                    if self._waited_s is not None:
+                        self._pacer.met(self._waited_s)
                 self._tell_once("tick", "")
             except Exception as error:
                 # The beat goes on whatever it met; a frozen camera would tell nobody anything.
@@ -228,6 +232,8 @@ class Publisher:
             self._tell_once("slot", f"the frame slot cannot be read: {error!r}", error)
             return None
         self._tell_once("slot", "")
+        if frame is not None:
+            self._waited_s = self._slot.waited_s
         return frame
 
     def _fit(self, frame: Frame) -> Pixels:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -104,3 +106,56 @@ def test_on_the_real_clock_it_keeps_the_rate() -> None:
         wait(pacer)
     ticks = 50 + pacer.late
     assert time.perf_counter() - began_at == pytest.approx(ticks * 0.01, abs=0.25)
+
+
+def waits(pacer: Pacer, clock: Clock, arrivals: list[float]) -> list[float | None]:
+    """Let the pacer tick until all of ``arrivals`` have come; how long each tick's new picture waited, or None."""
+    found: list[float | None] = []
+    taken = 0
+    while taken < len(arrivals):
+        wait(pacer)
+        here = sum(at <= clock.now for at in arrivals[taken : taken + 4])
+        taken += here
+        waited = clock.now - arrivals[taken - 1] if here else None
+        if waited is not None:
+            pacer.met(waited)
+        found.append(waited)
+    return found
+
+
+@given(st.floats(0, 1), st.floats(0, 0.002), st.sampled_from([30.0, 29.97, 30.05, 15.0]), st.integers(0, 99))
+def test_it_ticks_shortly_after_pictures_that_come_at_its_own_pace(
+    phase: float, jitter_s: float, fps: float, seed: int
+) -> None:
+    clock = Clock()
+    pacer = Pacer(1 / 30, clock, clock.sleep)
+    chance = random.Random(seed)  # noqa: S311
+    arrivals = [1000 + (n + phase) / fps + chance.uniform(-jitter_s, jitter_s) for n in range(600)]
+    settled = waits(pacer, clock, arrivals)[-300:]
+    new = [waited for waited in settled if waited is not None]
+    assert len(new) == pytest.approx(300 * fps / 30, abs=2), "no picture is passed over, none comes late"
+    assert max(new) < 0.005 + 8 * jitter_s, "a clock that runs a little otherwise is followed, a little behind"
+    assert pacer.late == 0
+
+
+@given(st.floats(0, 1), st.integers(0, 99))
+def test_no_viewer_sees_it_move(phase: float, seed: int) -> None:
+    clock = Clock()
+    pacer = Pacer(1 / 30, clock, clock.sleep)
+    chance = random.Random(seed)  # noqa: S311
+    ticks = []
+    for _ in range(300):
+        wait(pacer)
+        ticks.append(clock.now)
+        pacer.met(phase / 30 + chance.uniform(0, 0.004))
+    assert all(abs(after - before - 1 / 30) < 0.0002 for before, after in pairwise(ticks))
+
+
+@pytest.mark.parametrize("fps", [19.0, 23.0, 41.0])
+def test_pictures_that_come_at_another_pace_do_not_move_it(fps: float) -> None:
+    clock = Clock()
+    pacer = Pacer(1 / 30, clock, clock.sleep)
+    waits(pacer, clock, [1000 + n / fps for n in range(600)])
+    ticks = pacer._ticks
+    wait(pacer)
+    assert clock.now - 1000 == pytest.approx((ticks + 1) / 30, abs=1e-6)
