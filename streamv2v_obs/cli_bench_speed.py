@@ -49,6 +49,7 @@ def register(bench: typer.Typer) -> None:
     bench.command("soak")(soak)
     bench.command("prompt-switch")(prompt_switch)
     bench.command("flops")(flops)
+    bench.command("launches")(launches)
     bench.command("memory")(memory)
     bench.command("cpu-demo")(cpu_demo)
     bench.command("demo-quality")(demo_quality)
@@ -186,6 +187,17 @@ def flops(
     from streamv2v_obs.bench import arithmetic
 
     say(str(arithmetic.measure(steps, size, results_folder(out), say)))
+
+
+def launches(
+    steps: Annotated[int, typer.Option(min=1, max=8, help="As translator.steps.")] = 4,
+    size: Annotated[int, typer.Option(min=64, help="Width and height of the picture.")] = 512,
+    out: Out = None,
+) -> None:
+    """Kernels that a frame of SD 1.5 launches, as it is and compiled, counted on the graph; needs no GPU."""
+    from streamv2v_obs.bench import launches as counting
+
+    say(str(counting.measure(steps, size, results_folder(out), say)))
 
 
 def memory(out: Out = None) -> None:

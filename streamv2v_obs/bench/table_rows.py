@@ -224,6 +224,10 @@ def _roofline(found: Result) -> list[Row]:
             for size, steps, bank in [name.split()]
             if bank == "dyme"
         ]
+    if "launches" in found:
+        told = found["launches"]
+        said = f"{told['published_eager']}, {told['eager']}, {told['compiled']}"
+        return [("launches a frame: the published order, ours, ours compiled", said)]
     return [("arithmetic with the bank, of that without", f"{found['bank_overhead']['ratio_flops']:.2f}")]
 
 

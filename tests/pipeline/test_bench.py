@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from streamv2v_obs.bench import (
     behaviour,
     comparison,
     gpu,
+    launches,
     memory,
     results,
     shapes,
@@ -182,6 +184,34 @@ def test_on_a_gpu_the_ladder_has_every_rung_in_order(subject: Subject) -> None:
     ]
     assert names(compiling=True) == climbed
     assert names(compiling=False) == [name for name in climbed if name != "compile"]
+
+
+def test_what_is_fused_is_one_launch() -> None:
+    rows, weights, out = torch.ones(4, 8), torch.ones(8, 8), torch.zeros(4, 8)
+
+    def work() -> None:
+        out.copy_(torch.relu(rows @ weights + 1) * 2)
+
+    found: list[Counter[str]] = []
+    with torch.no_grad(), pytest.raises(launches.Counted):
+        launches.counting(found)(work)()
+    assert found == [{"library: matrix product": 1, "loop: activation of the autoencoder": 1}]
+    torch._dynamo.reset()
+
+
+@pytest.mark.timeout(600)  # the compiler takes half a minute of a core, which others may want at the same time
+def test_launches_are_counted_on_the_graph(tmp_path: Path, schema: Draft202012Validator) -> None:
+    def small() -> tuple[Any, Any]:
+        return attentive_unet(), tiny_taesd()
+
+    path = launches.measure(2, 64, tmp_path, quiet, small)
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert not [error.message for error in schema.iter_errors(found)]
+    ours, published = (found["results"]["arms"][name] for name in ("ours", "published"))
+    assert 0 < ours["compiled"] < ours["eager"] < published["eager"]
+    assert ours["compiled"] == sum(ours["compiled_parts"].values())
+    (tmp_path / "one.json").write_text(json.dumps(found), encoding="utf-8")
+    assert "launches a frame" in table.block(tmp_path)
 
 
 def test_memory_is_counted_by_what_takes_it(tmp_path: Path, schema: Draft202012Validator) -> None:
