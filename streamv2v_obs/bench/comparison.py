@@ -9,9 +9,8 @@ from torch import Tensor
 
 from streamv2v_obs.bench import results
 from streamv2v_obs.bench.reference import ReferenceTranslator
-from streamv2v_obs.bench.results import TIMED
 from streamv2v_obs.bench.subject import Say, Subject
-from streamv2v_obs.bench.throughput import Effort, time_arms
+from streamv2v_obs.bench.throughput import Effort, protocol, time_arms
 from streamv2v_obs.bench.timing import Arm, moving_input, waiting
 from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.frames import Frame
@@ -89,17 +88,7 @@ def compare(subject: Subject, effort: Effort, out: Path, say: Say) -> Path:
         out / f"compare_{subject.name}.json",
         "compare",
         ours.translator,
-        {
-            "warmup_frames": warm,
-            "timed_frames": len(ours.frame_ms) // effort.repeats,
-            "repeats": effort.repeats,
-            "interleaved": True,
-            "timer": "perf_counter+sync",
-            "input": described,
-            "source_fps": None,
-            "includes": list(TIMED),
-            "excludes": ["capture", "publish"],
-        },
+        protocol(effort, warm, described, interleaved=True, timed=len(ours.frame_ms) // effort.repeats),
         found,
         "The reference is ours, written after the paper: keys and values concatenated, the whole similarity matrix, "
         "merging inside the call. Both arms share model, autoencoder and stream batch. 100 dB: identical.",

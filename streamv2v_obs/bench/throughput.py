@@ -32,7 +32,8 @@ class Effort:
     windows: int = 4 * WINDOWS
 
 
-def _protocol(effort: Effort, warm: int, described: str, *, interleaved: bool, timed: int) -> results.Section:
+def protocol(effort: Effort, warm: int, described: str, *, interleaved: bool, timed: int) -> results.Section:
+    """The schema's ``protocol``: ``warm`` frames came before, ``timed`` ones of each repeat count."""
     return {
         "warmup_frames": warm,
         "timed_frames": timed,
@@ -80,7 +81,7 @@ def pipeline(subject: Subject, effort: Effort, out: Path, say: Say) -> Path:
         out / f"pipeline_{subject.name}.json",
         "pipeline",
         arm.translator,
-        _protocol(effort, warm, described, interleaved=False, timed=effort.frames),
+        protocol(effort, warm, described, interleaved=False, timed=effort.frames),
         found,
         "frame_ms includes the bank's update, latency_ms.compute ends before it.",
         [{"name": "three windows of the warm-up agreed within 2 %", "pass": steady}],
@@ -159,7 +160,7 @@ def bank(subject: Subject, effort: Effort, out: Path, say: Say, *, queues: bool 
         out / f"bank_{subject.name}.json",
         "bank",
         dyme.translator,
-        _protocol(effort, warm, described, interleaved=True, timed=len(dyme.frame_ms) // effort.repeats),
+        protocol(effort, warm, described, interleaved=True, timed=len(dyme.frame_ms) // effort.repeats),
         found,
         "Ratios are of medians over blocks of whole update intervals, paired by round; bank_mib includes the room for "
         "the current frame's features.",
@@ -247,7 +248,7 @@ def ladder(subject: Subject, effort: Effort, out: Path, say: Say, *, compiling: 
         out / f"ladder_{subject.name}.json",
         "ladder",
         last.translator,
-        _protocol(effort, warm, described, interleaved=True, timed=len(last.frame_ms) // effort.repeats),
+        protocol(effort, warm, described, interleaved=True, timed=len(last.frame_ms) // effort.repeats),
         found,
         "Figures outside rungs are the last rung's. gain compares with the rung before; the first one's is 1.",
         [{"name": "three windows of the warm-up agreed within 2 %", "pass": steady}],
