@@ -148,6 +148,18 @@ def test_a_stop_of_the_beat_is_counted_and_measured(studio: Studio) -> None:
     assert studio.publisher.status().stops > before
 
 
+def test_the_beat_is_told_how_long_each_new_picture_lay_ready(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[float] = []
+    monkeypatch.setattr(studio.publisher._pacer, "met", told.append)
+    with studio.publisher._lock:
+        studio.slot.put(frame(TRANSLATED))
+        time.sleep(0.1)
+    before = studio.publisher.status().published
+    until(lambda: studio.publisher.status().published >= before + 5)
+    assert len(told) == 1, "a picture that is shown again has told all"
+    assert 0.1 <= told[0] < 5
+
+
 def test_another_size_is_fitted_and_without_one_left_as_it_is(studio: Studio, new_studio: NewStudio) -> None:
     studio.slot.put(frame(TRANSLATED, side=2 * SIDE))
     until(lambda: studio.shows(TRANSLATED))
