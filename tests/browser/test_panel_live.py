@@ -1,128 +1,233 @@
-"""The panel in a real Chromium over the real service with the demo model: what is done there happens, and stays.
+"""The panel in a real Chromium over the real service with the demo model, beside a real OBS: each control acts.
 
 Leaves screenshots in build/screenshots, for people to look at.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, BrowserContext, Locator, expect
 from prometheus_client.parser import text_string_to_metric_families
 
+import tests.browser.cases_rules  # noqa: F401  for its cases
+from tests.browser import cases_air, cases_look
+from tests.browser.cases import CASES, Panel
 from tests.conftest import Require
-from tests.rigs.chromium import PROGRAM, Page, chromium
+from tests.rigs.chromium import DESK, PHONE, PROGRAM, chromium, complaints_of, visitor
+from tests.rigs.demo_lora import save_demo_lora
+from tests.rigs.obs import PASSWORD, RealObs, obs_obstacle, real_obs
 from tests.rigs.service import RunningService, running_service
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]  # the engine is loaded twice
+pytestmark = [pytest.mark.browser, pytest.mark.obs]
 
 SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 CONFIG = """\
-capture: {kind: pattern, fps: 5}
-model: {name: demo}
-translator: {prompt: a watercolor, steps: 1}
-publish: {outputs: [browser]}
+capture: {{kind: pattern, fps: 5}}
+model:
+  name: auto
+  styles: {{ink: {{path: {style}}}}}
+translator: {{prompt: a watercolor, steps: 1}}
+publish: {{outputs: [browser]}}
 presets:
-  - {name: Comic, prompt: a comic book panel, strength: 0.5}
-  - {name: Blueprint, prompt: a blueprint}
+  - {{name: Comic, prompt: a comic book panel, strength: 0.5}}
+  - {{name: Blueprint, prompt: a blueprint}}
 obs:
+  enabled: true
+  password: {{env: OBS_PASSWORD}}
+  viewers: {{cooldown_s: 0, revert_s: null}}
   rules:
-    - {scene: "Game *", preset: Comic, bank: restore} # the game
+    - {{scene: A, bank: restore}} # where it begins
+    - {{scene: "Game *", preset: Comic, bank: restore, seed: 5}} # the game
+    - {{scene: B, prompt: a blueprint, bank: restore}}
 """
+TO_BE_USED = "a[href], button, input, select, textarea, summary, [tabindex], [contenteditable], [role=button]"
 
 
-def put(page: Page, name: str, value: str) -> None:
-    """What a hand does to a field, as far as the page can tell."""
-    events = "for (const name of ['input', 'change']) e.dispatchEvent(new Event(name, {bubbles: true}))"
-    page.ask(f"(e => {{ e.value = {value!r}; {events} }})(document.getElementById({name!r}))")
+class Live:
+    """What all tests here share: it takes a while to start."""
+
+    def __init__(self, browser: Browser, service: RunningService, obs: RealObs, file: Path) -> None:
+        self.browser = browser
+        self.service = service
+        self.obs = obs
+        self.file = file
+
+    def come_in(self, somebody: BrowserContext) -> None:
+        """Open the panel by a link, which gives the right to come again."""
+        page = somebody.new_page()
+        page.goto(self.service.client().get("/v1/link").json()["panel"], wait_until="domcontentloaded")
+        expect(page.locator("#state")).to_have_text("TRANSLATED")
+        page.close()
 
 
-def click(page: Page, selector: str) -> None:
-    page.ask(f"document.querySelector({selector!r}).click()")
+@pytest.fixture(scope="module")
+def live(require: Require, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    require("browser", PROGRAM is not None, "there is no chromium")
+    require("obs", not obs_obstacle(), obs_obstacle())
+    folder = tmp_path_factory.mktemp("panel")
+    file = folder / "mine.yaml"
+    file.write_text(CONFIG.format(style=save_demo_lora(folder / "ink.safetensors")), encoding="utf-8")
+    secret = {"OBS_PASSWORD": PASSWORD}
+    with real_obs() as obs, running_service(folder / "run", config=file, environment=secret) as service:
+        with chromium() as browser:
+            service.until_on_air("TRANSLATED")
+            service.until(lambda: service.status()["obs"]["scene"] == "A", "scene A")
+            yield Live(browser, service, obs, file)
+        assert service.stop() == 0
 
 
-def shows(page: Page, name: str, value: str) -> None:
-    page.until(f"document.getElementById({name!r}).value == {value!r}")
+@pytest.fixture(scope="module")
+def streamer(live: Live) -> Iterator[BrowserContext]:
+    with visitor(live.browser) as somebody:
+        live.come_in(somebody)
+        yield somebody
 
 
-def fps_of_metrics(service: RunningService) -> float:
+@pytest.fixture
+def panel(live: Live, streamer: BrowserContext) -> Iterator[Panel]:
+    page = streamer.new_page()
+    complaints = complaints_of(page)
+    found = Panel(page, live.service, live.obs, live.file)
+    found.open()
+    yield found
+    page.close()
+    assert complaints == []
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_changes_the_service_and_survives_a_reload(panel: Panel, name: str) -> None:
+    CASES[name].act(panel, CASES[name].find(panel))
+
+
+def test_no_control_is_without_a_case(panel: Panel) -> None:
+    cases_air.ask(panel, "a lake")
+    expect(panel.page.get_by_role("button", name="Approve a lake")).to_be_visible()
+    cases_look.prompt(panel).fill("a photo")
+    cases_look.prompt(panel).press("Enter")
+    panel.rules.get_by_role("button", name="Add a rule").click()
+    left = set(CASES)
+
+    def mark() -> None:
+        for name in CASES:
+            for control in CASES[name].find(panel).all():
+                control.evaluate("control => { control.dataset.cased = 'yes'; }")
+                left.discard(name)
+
+    mark()
+    cases_air.bypass(panel).click()  # whose dialog keeps all the rest from being used
+    mark()
+    assert left == set(), "cases of what is not on the page"
+    found = panel.page.locator(f":is({TO_BE_USED}):not([data-cased])")
+    assert found.evaluate_all("all => all.map(one => one.outerHTML)") == [], "controls without a case"
+
+
+def figures(service: RunningService) -> dict[str, float]:
+    """What /metrics says of the four lines of the plots, in the panel's units; and when."""
     text = service.client().get("/metrics").text
     families = {family.name: family.samples for family in text_string_to_metric_families(text)}
-    return float(families["streamv2v_obs_publish_fps"][0].value)
+    ages = {sample.labels["quantile"]: 1000 * sample.value for sample in families["streamv2v_obs_content_age_seconds"]}
+    named = {"at": "uptime_seconds", "shown": "publish_fps", "translated": "translate_fps"}
+    found = {key: families[f"streamv2v_obs_{name}"][0].value for key, name in named.items()}
+    return found | {"median": ages["0.5"], "95 %": ages["0.95"]}
 
 
-def test_every_control_changes_the_service_and_survives_a_reload(require: Require, tmp_path: Path) -> None:
-    require("browser", PROGRAM is not None, "there is no chromium")
-    (tmp_path / "browser").mkdir()
-    config = tmp_path / "mine.yaml"
-    config.write_text(CONFIG, encoding="utf-8")
-    with running_service(tmp_path / "run", config=config) as service, chromium(tmp_path / "browser") as page:
-        service.until_on_air("TRANSLATED", 300)
-        page.open(service.client().get("/v1/link").json()["panel"])
-        page.until("document.body?.dataset.state == 'TRANSLATED'")
-        shows(page, "prompt", "a watercolor")
+def drawn(plot: Locator) -> tuple[dict[str, list[tuple[float, float]]], float]:
+    """Read off by its own axes: (seconds ago, value) of each point of each line, by the line's name; and how exactly
+    values can be read. Nothing before it is drawn."""
+    found: dict[str, list[str]] = plot.evaluate("""plot => ({
+        names: [...plot.querySelectorAll('.legend li')].map(li => li.firstChild.data),
+        paths: [...plot.querySelectorAll('path.line')].map(path => path.getAttribute('d')),
+        ys: [...plot.querySelectorAll('line.grid')].map(line => line.getAttribute('y1')),
+        ticks: [...plot.querySelectorAll('.tick')].map(tick => tick.textContent),
+        xs: [...plot.querySelectorAll('.tick')].map(tick => tick.getAttribute('x')),
+    })""")
+    if not found["paths"]:
+        return {}, 0.0
+    bottom, top = float(found["ys"][0]), float(found["ys"][2])
+    highest = float(found["ticks"][2])
+    left, right = float(found["xs"][3]), float(found["xs"][5])
+    number, unit, _ = found["ticks"][3].split()
+    span_s = float(number) * {"min": 60, "s": 1}[unit]
 
-        put(page, "prompt", "neon lights")
-        put(page, "strength", "0.6")
-        put(page, "seed", "9")
-        click(page, "#apply")
-        service.until(lambda: service.engine()["prompt"] == "neon lights", "the prompt")
-        assert (service.engine()["strength"], service.engine()["seed"]) == (0.6, 9)
-        click(page, "[data-bank=reset]")
-        service.until(lambda: service.engine()["bank_resets"] == 1, "the bank")
-        click(page, "#presets button")
-        service.until(lambda: service.status()["preset"] == "Comic", "the preset")
-        click(page, "#panic")
-        service.until_on_air("SLATE", 20)
-        page.until("document.body.dataset.state == 'SLATE'")
-        click(page, "#panic")
-        click(page, "#bypass")
-        click(page, "#confirm button[value=yes]")
-        service.until_on_air("BYPASS", 30)
-        page.until("document.body.dataset.state == 'BYPASS'")
-        click(page, "#bypass")
-        service.until_on_air("TRANSLATED", 300)
-        click(page, "#show-input")
-        page.until("!document.getElementById('input').hidden")
-        put(page, "steps", "2")
-        click(page, "#apply-engine")
-        service.until(lambda: service.engine().get("steps") == 2, "the steps", 300)
-        page.ask("document.querySelector('#rules input[placeholder=stays]').focus()")
-        page.type("a fresco")
-        page.until("!document.getElementById('save-rules').disabled")
-        click(page, "#save-rules")
-        expected = '- {scene: "Game *", preset: Comic, bank: restore, prompt: a fresco} # the game\n'
-        service.until(lambda: config.read_text(encoding="utf-8").endswith(expected), "the rule is in the file")
+    def point(text: str) -> tuple[float, float]:
+        x, y = map(float, text.split())
+        return (right - x) / (right - left) * span_s, (bottom - y) / (bottom - top) * highest
 
-        service.until_on_air("TRANSLATED", 300)
-        page.open(str(service.client().base_url))
-        page.until("document.body?.dataset.state == 'TRANSLATED'")
-        shows(page, "prompt", "a comic book panel")
-        shows(page, "strength", "0.5")
-        shows(page, "seed", "9")
-        shows(page, "steps", "2")
-        page.until("document.querySelector('#presets [aria-pressed=true]')?.dataset.name == 'Comic'")
-        page.until("document.querySelector('#rules input[placeholder=stays]')?.value == 'a fresco'")
-        page.until("document.querySelector('#history button')?.textContent == 'neon lights'")
-        page.until("document.querySelectorAll('#log p').length > 5")
+    lines = {
+        name: [point(text) for text in path.replace("L", "M").split("M") if text]
+        for name, path in zip(found["names"], found["paths"], strict=True)
+    }
+    return lines, highest / (bottom - top)
 
-        history = service.client().get("/v1/history").json()["points"]
-        page.until("document.querySelector('#plot-fps path')?.getAttribute('d').includes('L')")
-        drawn = page.ask("document.querySelector('#plot-fps path').getAttribute('d').match(/[ML]/g).length")
-        assert abs(drawn - len(history)) <= 4 or drawn >= len(history), "a point a second, from before the reload too"
-        shown = page.ask("Number(document.querySelector('#plot-fps b').textContent)")
-        assert shown == pytest.approx(fps_of_metrics(service), abs=4), "both of the last five seconds"
 
-        click(page, "#show-input")
-        for width, height in ((1280, 900), (390, 844)):
-            for scheme in ("light", "dark"):
-                page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-                page.open(str(service.client().base_url), width, height)
-                page.until("document.body?.dataset.state == 'TRANSLATED'")
-                click(page, "#show-input")
-                page.until("!document.getElementById('input').hidden && !document.getElementById('output').hidden")
-                page.until("document.querySelector('#plot-fps path') && document.querySelector('#log p')")
-                assert page.ask("document.documentElement.scrollWidth") <= width
-                page.shoot(SHOTS / f"{width}-{scheme}.png")
-        assert page.complaints == []
-        assert service.stop() == 0
+def test_the_plots_show_the_figures_of_the_metrics(panel: Panel) -> None:
+    plots = [panel.page.locator("#plot-fps"), panel.page.locator("#plot-latency")]
+    said: list[dict[str, float]] = []
+    for beat in range(90):
+        if beat == 20:
+            panel.service.post("engine", steps=8)  # so that there is something to be seen
+        said.append(figures(panel.service))
+        time.sleep(0.1)
+    read = [drawn(plot) for plot in plots]
+    now = said[-1]["at"]
+    compared: dict[str, list[float]] = {}
+    for lines, exact in read:
+        for name, points in lines.items():
+            for ago, value in points:
+                near = [one[name] for one in said if abs(now - ago - one["at"]) < 1.2]
+                if not 1.5 < ago < 7.5:
+                    continue
+                assert min(near) - exact <= value <= max(near) + exact, f"{name}, {ago:.1f} s ago"
+                compared.setdefault(name, []).append(value)
+    assert [len(values) >= 5 for values in compared.values()] == [True] * 4, "a point a second"
+    assert max(compared["translated"]) > 1.3 * min(compared["translated"]), "the change was seen"
+    assert max(compared["median"]) > 1.3 * min(compared["median"])
+
+    panel.open()
+    history = panel.told("history")["points"]
+    until = time.monotonic() + 20
+    while len(drawn(plots[0])[0].get("shown", [])) < len(history) - 3 and time.monotonic() < until:
+        panel.page.wait_for_timeout(100)
+    lines, exact = drawn(plots[0])
+    before = [point["publish_fps"] for point in history]
+    assert [value for _, value in lines["shown"]][: len(before) - 3] == pytest.approx(before[:-3], abs=exact)
+    shown = plots[0].get_by_role("listitem").filter(has_text="shown").locator("b")
+    oldest = f"{before[0]:.1f}"
+    expect(shown).not_to_have_text(oldest)
+    plots[0].locator("svg").hover(position={"x": 5, "y": 50})
+    expect(shown).to_have_text(oldest)
+    panel.page.wait_for_timeout(1200)
+    expect(shown).to_have_text(oldest)  # for as long as somebody points at it, whatever has come meanwhile
+    panel.page.mouse.move(0, 0)
+    expect(shown).not_to_have_text(oldest)
+    panel.service.post("engine", steps=2)
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["1280", "390"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_can_be_looked_at(live: Live, size: tuple[int, int], scheme: str) -> None:
+    rules: list[dict[str, Any]] = [
+        {"scene": "A", "prompt": "a watercolor", "bank": "restore"},
+        {"scene": "Game *", "preset": "Comic", "bank": "restore", "when": "start"},
+        {"scene": "Be Right Back", "output": "slate"},
+    ]
+    live.service.post("rules", rules=rules)
+    live.service.until_on_air("TRANSLATED")
+    with visitor(live.browser, size, dark=scheme == "dark") as somebody:
+        live.come_in(somebody)
+        panel = Panel(somebody.new_page(), live.service, live.obs, live.file)
+        complaints = complaints_of(panel.page)
+        panel.open()
+        panel.page.get_by_role("button", name="Show input").click()
+        for picture in ("Live input", "Live output"):
+            expect(panel.page.get_by_role("img", name=picture)).to_be_visible()
+        expect(panel.page.locator("path.line")).to_have_count(4)
+        expect(panel.page.get_by_role("log")).to_contain_text("settings:")
+        panel.page.screenshot(path=SHOTS / f"{size[0]}-{scheme}.png", full_page=True)
+        assert panel.page.evaluate("document.documentElement.scrollWidth") <= size[0]
+        assert complaints == []
