@@ -22,6 +22,7 @@ _FAULTS_HEAD = (
 _HEAD = "| what | measured | with | on |\n|---|---|---|---|"
 
 _SIZE = re.compile(r"\d+x\d+")
+_STEPS = re.compile(r", \d steps?\b")
 
 
 def block(folder: Path = results.RESULTS) -> str:
@@ -47,9 +48,11 @@ def _rows(result: Result) -> list[str]:
     own = f"{result['config']['width']}x{result['config']['height']}"
     rows = []
     for what, figure in rows_of(result):
-        # A row that names a size of its own was measured at that one.
+        # A row that names a size or steps of its own was measured at those.
         size = _SIZE.search(what)
-        rows.append(f"| {what} | {figure} | {how.replace(own, size[0]) if size else how} | {where}{unclean} |")
+        told = how.replace(own, size[0]) if size else how
+        told = _STEPS.sub("", told) if " steps" in what else told
+        rows.append(f"| {what} | {figure} | {told} | {where}{unclean} |")
     return rows
 
 

@@ -213,17 +213,27 @@ def _quality(found: Result) -> list[Row]:
     ]
 
 
+def _memory(fits: Result, grown_bytes: int) -> list[Row]:
+    needed: dict[str, dict[str, float]] = {}
+    for name, row in fits.items():
+        size, steps, bank = name.split()
+        if bank == "dyme":
+            needed.setdefault(f"{size}x{size}", {})[steps.removeprefix("s")] = row["total_gib"]
+    return [
+        *(
+            (
+                f"memory of a card, {size}, {', '.join(by_steps)} steps, counted",
+                f"{', '.join(f'{gib:.1f}' for gib in by_steps.values())} GiB",
+            )
+            for size, by_steps in needed.items()
+        ),
+        ("memory that a frame leaves behind, 1 to 4 steps, counted", f"{grown_bytes} bytes"),
+    ]
+
+
 def _roofline(found: Result) -> list[Row]:
     if "fits" in found:
-        return [
-            (
-                f"memory of a card, {size}x{size}, steps {steps[1:]}, counted",
-                f"{found['fits'][name]['total_gib']:.1f} GiB",
-            )
-            for name in found["fits"]
-            for size, steps, bank in [name.split()]
-            if bank == "dyme"
-        ]
+        return _memory(found["fits"], found["memory"]["grown_bytes"])
     if "launches" in found:
         told = found["launches"]
         said = f"{told['published_eager']}, {told['eager']}, {told['compiled']}"
