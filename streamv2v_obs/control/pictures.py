@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 STREAMS = 16
 _GLANCE_S = 0.25
@@ -45,30 +46,47 @@ class Viewers:
         if self._open >= STREAMS:
             raise HTTPException(503, f"{STREAMS} streams are open; close one of them")
         media_type = f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
-        return StreamingResponse(self._parts(pictures), media_type=media_type, headers=headers)
+        # Counted here and not where it begins to send: a hundred that come at once would all find room.
+        self._open += 1
+        return _Stream(self._parts(pictures), self._close, media_type, headers)
+
+    def _close(self) -> None:
+        self._open -= 1
 
     async def _parts(self, pictures: Pictures) -> AsyncIterator[bytes]:
-        self._open += 1
+        number, part, again = 0, b"", False
+        yield f"--{_BOUNDARY}\r\n".encode()
+        while not self._stopping.is_set():
+            try:
+                found = await asyncio.wait_for(pictures.next_jpeg(number), _AGAIN_S if again else _GLANCE_S)
+            except asyncio.TimeoutError:
+                if not again:
+                    continue
+                # Chromium shows a picture when the next one begins: without this, always the one before the last.
+                again = False
+            else:
+                if found is None:
+                    return
+                number, again = found[0], True
+                part = _part(found[1])
+            # It returns when the client has taken the bytes; whatever came meanwhile is skipped.
+            yield part
+
+
+class _Stream(StreamingResponse):
+    """Calls ``closed`` when it ends, even if it ended before its first byte."""
+
+    def __init__(
+        self, parts: AsyncIterator[bytes], closed: Callable[[], None], media_type: str, headers: dict[str, str]
+    ) -> None:
+        super().__init__(parts, media_type=media_type, headers=headers)
+        self._closed = closed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            number, part, again = 0, b"", False
-            yield f"--{_BOUNDARY}\r\n".encode()
-            while not self._stopping.is_set():
-                try:
-                    found = await asyncio.wait_for(pictures.next_jpeg(number), _AGAIN_S if again else _GLANCE_S)
-                except asyncio.TimeoutError:
-                    if not again:
-                        continue
-                    # Chromium shows a picture when the next one begins: without this, always the one before the last.
-                    again = False
-                else:
-                    if found is None:
-                        return
-                    number, again = found[0], True
-                    part = _part(found[1])
-                # It returns when the client has taken the bytes; whatever came meanwhile is skipped.
-                yield part
+            await super().__call__(scope, receive, send)
         finally:
-            self._open -= 1
+            self._closed()
 
 
 def _part(jpeg: bytes) -> bytes:

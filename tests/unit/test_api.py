@@ -490,6 +490,29 @@ def test_too_many_streams_are_refused(cli: httpx.Client, server: ControlServer) 
         assert cli.post("/v1/panic", json={"on": True}).status_code == 200
 
 
+def test_streams_that_are_asked_for_at_once_are_counted_too(cli: httpx.Client, server: ControlServer) -> None:
+    """Found by a soak: a hundred that came together were all let in, and the outputs stood for 145 ms."""
+    request = f"GET /v1/stream?key={server.auth.stream_key} HTTP/1.1\r\nHost: 127.0.0.1:{server.auth.port}\r\n\r\n"
+    for _ in range(2):  # when they have gone, there is room again
+        with contextlib.ExitStack() as stack:
+            address = ("127.0.0.1", server.auth.port)
+            sockets = [stack.enter_context(socket.create_connection(address, timeout=10)) for _ in range(60)]
+            for one in sockets:
+                one.sendall(request.encode())
+            codes = [one.recv(12).partition(b" ")[2] for one in sockets]
+            assert (codes.count(b"200"), codes.count(b"503")) == (16, 44)
+        until = time.monotonic() + 10
+        while (code := opened(cli)) != 200 and time.monotonic() < until:
+            time.sleep(0.1)
+        assert code == 200
+        time.sleep(0.5)
+
+
+def opened(cli: httpx.Client) -> int:
+    with cli.stream("GET", "/v1/stream") as answer:
+        return answer.status_code
+
+
 # --- beginning and end ---------------------------------------------------------------------------------------
 
 
