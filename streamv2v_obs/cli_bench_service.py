@@ -46,7 +46,7 @@ def live(
 def faults(
     only: Annotated[
         list[str] | None,
-        typer.Option(help="A fault or a group of them; repeatable. None: all, in about five minutes."),
+        typer.Option(help="A fault or a group of them; repeatable. None: all, in about ten minutes."),
     ] = None,
     out: Out = None,
 ) -> None:

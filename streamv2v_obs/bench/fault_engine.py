@@ -77,6 +77,18 @@ def out_of_memory(stage: Stage) -> Row:
     return _engine(stage, "GPU out of memory in the middle", stage.injection.out_of_memory)
 
 
+def out_of_memory_at_load(stage: Stage) -> Row:
+    """An engine is killed, and the next one finds no room for the model; the one after it does."""
+
+    def blow() -> None:
+        stage.injection.out_of_memory_at_load()
+        stage.engine().kill()
+        stage.wait(lambda: "too small for the model" in stage.status["failure"])
+
+    row = _engine(stage, "GPU out of memory while the model is loaded", blow)
+    return row if "memory-at-load" not in stage.injection.left else row.failed("the model was not loaded anew")
+
+
 CASES: dict[str, Callable[[Stage], Row]] = {
     "control": control,
     "killed": killed,
@@ -85,6 +97,7 @@ CASES: dict[str, Callable[[Stage], Row]] = {
     "hangs": hangs,
     "sticky": sticky,
     "memory": out_of_memory,
+    "memory-at-load": out_of_memory_at_load,
 }
 
 

@@ -1,7 +1,7 @@
 """Faults inside an engine that cannot be had from outside: its translator is made to hang or to fail on order.
 
 A file ``sitecustomize.py``, which Python loads first in every process that has its folder on PYTHONPATH, wraps
-the end of ``Translator.step`` when that module is loaded. The program itself has no such switch.
+what prepares a loaded model, and the end of ``Translator.step``. The program itself has no such switch.
 """
 
 from __future__ import annotations
@@ -16,34 +16,52 @@ import importlib.abc, importlib.util, os, sys, time
 
 class Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name != "streamv2v_obs.translator.translator":
+        if name not in HURT:
             return None
-        sys.meta_path.remove(self)
+        hurt_it = HURT.pop(name)
         spec = importlib.util.find_spec(name)
         run = spec.loader.exec_module
         def exec_module(module):
             run(module)
-            picture = module.Translator._picture
-            wounds = []
-            def hurt(translator, departed):
-                for fault in os.listdir(os.environ["STREAMV2V_FAULTS"]):
-                    try:
-                        os.remove(os.path.join(os.environ["STREAMV2V_FAULTS"], fault))
-                        wounds.append(fault)
-                    except OSError:
-                        pass
-                if "hang" in wounds:
-                    time.sleep(1e6)
-                if "sticky" in wounds:
-                    raise RuntimeError("CUDA error: an illegal memory access was encountered")
-                if "memory" in wounds:
-                    import torch
-                    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-                return picture(translator, departed)
-            module.Translator._picture = hurt
+            hurt_it(module)
         spec.loader.exec_module = exec_module
         return spec
 
+def ordered(fault):
+    try:
+        os.remove(os.path.join(os.environ["STREAMV2V_FAULTS"], fault))
+    except OSError:
+        return False
+    return True
+
+def hurt_loading(module):
+    quicken = module.quicken
+    def hurt(*given):
+        if ordered("memory-at-load"):
+            import torch
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        return quicken(*given)
+    module.quicken = hurt
+
+def hurt_translating(module):
+    picture = module.Translator._picture
+    wounds = []
+    def hurt(translator, departed):
+        wounds.extend(fault for fault in ("hang", "sticky", "memory") if ordered(fault))
+        if "hang" in wounds:
+            time.sleep(1e6)
+        if "sticky" in wounds:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        if "memory" in wounds:
+            import torch
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        return picture(translator, departed)
+    module.Translator._picture = hurt
+
+HURT = {
+    "streamv2v_obs.translator.loading": hurt_loading,
+    "streamv2v_obs.translator.translator": hurt_translating,
+}
 sys.meta_path.insert(0, Finder())
 '''
 
@@ -61,6 +79,11 @@ class Injection:
             "PYTHONPATH": os.pathsep.join([str(folder), *([before] if before else [])]),
         }
 
+    @property
+    def left(self) -> set[str]:
+        """Orders that have not been carried out yet."""
+        return {path.name for path in self._orders.iterdir()}
+
     def hang(self) -> None:
         """The next picture's translation never returns; the engine's other threads live on."""
         self._order("hang")
@@ -72,6 +95,10 @@ class Injection:
     def out_of_memory(self) -> None:
         """The GPU's memory is at its end."""
         self._order("memory")
+
+    def out_of_memory_at_load(self) -> None:
+        """The GPU's memory does not take the model the next time that it is loaded."""
+        self._order("memory-at-load")
 
     def _order(self, name: str) -> None:
         (self._orders / name).touch()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tests.rigs.obs import RealObs
 
 LINK_S = 10.0
+_OTHER = "another-password-that-no-log-may-show"
 Also = Callable[[Stage], str]
 """What else is wrong, when the link is back."""
 
@@ -44,7 +45,25 @@ def frozen(stage: Stage, obs: RealObs, also: Also = _rule_in_force) -> Row:
     return _strike(stage, "OBS frozen (SIGSTOP), and awake again", blow, also)
 
 
-CASES: dict[str, Callable[[Stage, RealObs], Row]] = {"obs-killed": killed, "obs-frozen": frozen}
+def other_password(stage: Stage, obs: RealObs) -> Row:
+    """OBS comes back with another password; the right one is put into the settings file once the link is refused."""
+
+    def blow() -> None:
+        obs.kill()
+        stage.wait(lambda: _link(stage) != "connected")
+        obs.change_password(_OTHER)
+        obs.restart()
+        stage.wait(lambda: _link(stage) == "refused")
+        stage.set("obs.password", _OTHER)
+
+    return _strike(stage, "OBS has another password, then the settings have it too", blow, _rule_in_force, anew=True)
+
+
+CASES: dict[str, Callable[[Stage, RealObs], Row]] = {
+    "obs-killed": killed,
+    "obs-frozen": frozen,
+    "obs-password": other_password,
+}
 
 
 def rows(names: Sequence[str], say: Callable[[str], None]) -> Iterator[tuple[str, Row]]:
@@ -72,8 +91,9 @@ def _link(stage: Stage) -> str:
     return str(stage.status["obs"]["state"])
 
 
-def _strike(stage: Stage, fault: str, blow: Callable[[], None], also: Also) -> Row:
-    connects = stage.status["obs"]["connects"]
+def _strike(stage: Stage, fault: str, blow: Callable[[], None], also: Also, *, anew: bool = False) -> Row:
+    """``anew``: with other settings the link begins to count at none."""
+    connects = 0 if anew else stage.status["obs"]["connects"]
     back_at: list[float] = []
     linked_at: list[float] = []
 

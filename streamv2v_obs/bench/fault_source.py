@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _TITLE = "Broken on purpose"
 _VIDEO_S, _FPS, _SIDE = 16, 30, 256
+_SMALLER = (512, 384)
 _DISK = "1m"
 _LEFT = 25
 """Pictures that have to be left of a recording when the disk is full."""
@@ -88,6 +89,37 @@ def x_server_dies() -> Row:
         )
 
 
+def monitor_resized() -> Row:
+    """A monitor of 640x480 becomes one of 512x384 while it is captured; a picture fills it before and after."""
+    from tests.rigs.x_window import resize_desktop
+    from tests.rigs.xvfb import xvfb
+
+    with xvfb(640, 480) as display:
+        windows = [_window(display.name, (0, 0, 640, 480))]
+        try:
+            settings = base() | {"capture": {"kind": "screen", "monitor": 1, "fps": 30}}
+            with stage(settings, {"DISPLAY": display.name}) as opened:
+                whole_at: list[float] = []
+
+                def resize() -> None:
+                    resize_desktop(display.name, *_SMALLER)
+                    windows.append(_window(display.name, (0, 0, *_SMALLER)))
+                    whole_at.append(time.monotonic())
+
+                size = f"{_SMALLER[0]}x{_SMALLER[1]}"
+                return opened.strike(
+                    f"the captured monitor becomes one of {size}",
+                    resize,
+                    lambda: (
+                        opened.state == "TRANSLATED" and size in str((opened.status["engine"] or {}).get("source"))
+                    ),
+                    lost="nothing but a moment",
+                )
+        finally:
+            for window in windows:
+                window.close()
+
+
 def _gone(
     opened: Stage,
     fault: str,
@@ -112,11 +144,11 @@ def _gone(
     )
 
 
-def _window(display: str) -> XWindow:
+def _window(display: str, place: tuple[int, int, int, int] = (100, 80, _SIDE, _SIDE)) -> XWindow:
     from tests.rigs.x_window import XWindow
 
-    window = XWindow(display, _TITLE, 100, 80, _SIDE, _SIDE, (0, 0, 0))
-    window.show_picture(marked(draw_pattern(7, _SIDE, _SIDE)))
+    window = XWindow(display, _TITLE, *place, (0, 0, 0))
+    window.show_picture(marked(draw_pattern(7, *place[2:])))
     return window
 
 
@@ -197,6 +229,7 @@ CASES: dict[str, Callable[[], Row]] = {
     "video-ends": video_ends,
     "window-closed": window_closed,
     "x-server": x_server_dies,
+    "monitor-resized": monitor_resized,
     "model-vanishes": model_vanishes,
     "disk-full": disk_full,
 }

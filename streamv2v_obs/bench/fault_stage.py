@@ -22,6 +22,7 @@ from streamv2v_obs.control.endpoint import FOLDER_VARIABLE
 from streamv2v_obs.errors import StreamV2VError
 
 PATIENCE_S = 40.0
+_GAP_S = 6.0
 _AFTER_S = 1.0
 """Watched once more when all is well again: what follows on a fault's heels is of that fault."""
 
@@ -145,12 +146,14 @@ class Stage:
         recovered_within_s: float | None = None,
         raw_allowed: bool = False,
         and_also: Callable[[], str] = lambda: "",
+        stood_until: Callable[[], float] | None = None,
     ) -> Row:
         """Break it, wait until ``well``, look on for a moment, and note what was seen.
 
         ``recovered`` tells the instant at which it was well; without it, it is that of the next translated picture
         after something else was shown. It counts from the blow, or from ``since``, the instant at which what was
-        broken from outside was whole again. ``and_also`` says what else is wrong, if anything is.
+        broken from outside was whole again. ``and_also`` says what else is wrong, if anything is. ``stood_until``
+        tells the instant until which the service itself was made to stand: the one stop that this is does not count.
         """
         began_at = time.monotonic()
         blow()
@@ -158,15 +161,22 @@ class Stage:
         if came:
             time.sleep(_AFTER_S)
         seen = self.watch.window(began_at, time.monotonic())
+        stops, gap_ms = seen.stops, seen.gap_ms
+        if stood_until is not None:
+            # Its own longest gap is that of the last five seconds.
+            time.sleep(max(0.0, stood_until() + _GAP_S - time.monotonic()))
+            now = time.monotonic()
+            time.sleep(_AFTER_S)
+            stops, gap_ms = max(0, stops - 1), self.watch.window(now, time.monotonic()).gap_ms
         slate_at = seen.entered_at("SLATE", began_at)
         left_at = next((entered.at for entered in seen.states[1:] if entered.state != "TRANSLATED"), None)
         back_at = recovered() if recovered else None if left_at is None else seen.entered_at("TRANSLATED", left_at)
         slate_s = None if slate_at is None else round(slate_at - began_at, 2)
         recovered_s = None if back_at is None else round(back_at - (since() if since and came else began_at), 2)
-        gap_intervals = round(seen.gap_ms / 1000 / self.interval_s, 2)
+        gap_intervals = round(gap_ms / 1000 / self.interval_s, 2)
         wrong = [
             *([] if came else [f"not well again within {self.patience_s:g} s"]),
-            *([f"a stop of {gap_intervals:g} intervals"] if seen.stops else []),
+            *([f"a stop of {gap_intervals:g} intervals"] if stops else []),
             *([f"{seen.raw} raw pictures"] if seen.raw and not raw_allowed else []),
             *([self.watch.broken] if self.watch.broken else []),
             *([also] if (also := and_also()) else []),
@@ -181,9 +191,9 @@ class Stage:
             slate_s=slate_s,
             recovered_s=recovered_s,
             lost=lost if isinstance(lost, str) else lost(),
-            gap_ms=round(seen.gap_ms, 1),
+            gap_ms=round(gap_ms, 1),
             gap_intervals=gap_intervals,
-            stops=seen.stops,
+            stops=stops,
             published=seen.published,
             searched=seen.searched,
             raw=seen.raw,
@@ -194,15 +204,20 @@ class Stage:
 
 
 @contextmanager
-def stage(settings: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Iterator[Stage]:
-    """A service with these settings, given once its first translated picture is on the air."""
+def stage(
+    settings: Mapping[str, Any], environment: Mapping[str, str] | None = None, streams: int | None = None
+) -> Iterator[Stage]:
+    """A service with these settings, given once its first translated picture is on the air.
+
+    What it says goes to the descriptor ``streams``, if one is given, and not where ``said`` finds it.
+    """
     with tempfile.TemporaryDirectory(prefix="streamv2v-faults-") as name:
         folder = Path(name)
         config = folder / "settings.yaml"
         config.write_text(yaml.safe_dump(dict(settings)), encoding="utf-8")
         injection = Injection(folder / "injection")
         surroundings = injection.environment | dict(environment or {})
-        with service(folder, (), config=config, environment=surroundings) as (process, client, _):
+        with service(folder, (), config=config, environment=surroundings, streams=streams) as (process, client, _):
             token = client.headers["authorization"].removeprefix("Bearer ")
             with Watch(str(client.base_url), token) as watch:
                 interval_s = 1 / float(settings.get("publish", {}).get("fps", 30))

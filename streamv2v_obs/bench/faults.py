@@ -10,7 +10,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from streamv2v_obs.bench import fault_clients, fault_engine, fault_life, fault_obs, fault_source, results
+from streamv2v_obs.bench import (
+    fault_clients,
+    fault_clock,
+    fault_engine,
+    fault_life,
+    fault_obs,
+    fault_pipes,
+    fault_source,
+    results,
+)
 from streamv2v_obs.bench.fault_stage import Row, Stage, base, stage
 from streamv2v_obs.bench.fault_watch import search_recording
 from streamv2v_obs.config import load_settings
@@ -37,7 +46,10 @@ _ON_ONE_SERVICE: dict[str, Case] = {
     "sticky": fault_engine.sticky,
     "100-silent-clients": fault_clients.silent_crowd,
     "memory": fault_engine.out_of_memory,
+    "pipe": fault_pipes.engine_reads_nothing,
+    "memory-at-load": fault_engine.out_of_memory_at_load,
 }
+_ALONE: dict[str, Callable[[], Row]] = fault_source.CASES | fault_pipes.CASES | fault_clock.CASES | fault_life.CASES
 
 
 def _one_service(names: Sequence[str], say: Say) -> Iterator[tuple[str, Row]]:
@@ -87,7 +99,7 @@ def _each_alone(names: Sequence[str], say: Say) -> Iterator[tuple[str, Row]]:
     """Faults that need a service of their own; what cannot be struck here is said and left out."""
     for name in names:
         try:
-            row = (fault_source.CASES | fault_life.CASES)[name]()
+            row = _ALONE[name]()
         except (OSError, ImportError, subprocess.CalledProcessError) as error:
             say(f"NOT MEASURED, {name}: {error}")
             continue
@@ -99,6 +111,8 @@ Run = Callable[[Sequence[str], Say], Iterator[tuple[str, Row]]]
 GROUPS: dict[str, tuple[Sequence[str], Run]] = {
     "service": (tuple(_ON_ONE_SERVICE), _one_service),
     "source": (tuple(fault_source.CASES), _each_alone),
+    "pipes": (tuple(fault_pipes.CASES), _each_alone),
+    "clock": (tuple(fault_clock.CASES), _each_alone),
     "life": (tuple(fault_life.CASES), _each_alone),
     "obs": (tuple(fault_obs.CASES), fault_obs.rows),
 }

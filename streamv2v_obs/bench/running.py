@@ -26,9 +26,16 @@ _LENGTH = b"Content-Length: "
 
 @contextmanager
 def service(
-    folder: Path, overrides: Sequence[str], *, config: Path | None = None, environment: Mapping[str, str] | None = None
+    folder: Path,
+    overrides: Sequence[str],
+    *,
+    config: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    streams: int | None = None,
 ) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client, float]]:
     """``streamv2v-obs run`` with its own runtime folder and a free port; what it says goes to ``folder``/said.log.
+
+    Or to the descriptor ``streams``.
 
     Gives the process, a client with its token, and the instant at which it was started.
     """
@@ -40,7 +47,8 @@ def service(
     began_at = time.monotonic()
     with (folder / "said.log").open("wb") as said:
         private = {FOLDER_VARIABLE: str(runtime), **(environment or {})}
-        process = subprocess.Popen(command, env=os.environ | private, stdout=said, stderr=said)
+        out = said if streams is None else streams
+        process = subprocess.Popen(command, env=os.environ | private, stdout=out, stderr=out)
         try:
             found = runtime / "service.json"
             until(found.is_file, process, folder)
