@@ -12,9 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from streamv2v_obs.bench import fault_clients, fault_engine
+from streamv2v_obs.bench import fault_clients, fault_clock, fault_engine, fault_life, fault_pipes
 from streamv2v_obs.bench.fault_stage import Row, Stage, base, stage
 from streamv2v_obs.bench.fault_watch import search_recording
+from tests.conftest import Require
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,17 @@ def test_an_engine_without_memory(service: Stage) -> None:
     assert "lower model.width and model.height" in service.said, "said plainly, by the error that is ours"
 
 
+def test_an_engine_that_reads_no_commands_and_the_next_without_memory_for_the_model(service: Stage) -> None:
+    row = fault_pipes.engine_reads_nothing(service)
+    assert went_on(row)
+    assert "an answer took" not in row.said
+    assert row.recovered_s is not None, row.said
+    row = fault_engine.out_of_memory_at_load(service)
+    assert went_on(row)
+    assert row.recovered_s is not None, row.said
+    assert "not loaded anew" not in row.said
+
+
 def test_garbage_in_the_settings_file(service: Stage) -> None:
     row = fault_clients.garbage(service)
     assert went_on(row)
@@ -76,6 +88,33 @@ def test_a_hundred_clients(service: Stage) -> None:
     assert went_on(row)
     assert row.slate_s is None, row.showed
     assert "neither pictures nor a refusal" not in row.said
+
+
+def test_a_log_that_nobody_reads_stops_no_picture() -> None:
+    row = fault_pipes.nobody_reads_the_log()
+    assert went_on(row)
+    assert "the pipe was not full" not in row.said
+    assert row.recovered_s is not None, row.said
+
+
+def test_a_service_whose_processes_are_all_killed_leaves_nothing_to_the_next_one() -> None:
+    row = fault_life.all_killed_and_started_anew()
+    assert row.passed, row.said
+
+
+def test_a_port_that_another_program_has() -> None:
+    row = fault_life.port_taken()
+    assert row.passed, row.said
+
+
+def test_a_clock_that_is_set(require: Require) -> None:
+    obstacle = fault_clock.obstacle()
+    require("faketime", not obstacle, obstacle)
+    row = fault_clock.clock_is_set()
+    assert went_on(row)
+    assert row.slate_s is None, row.showed
+    assert "did not jump" not in row.said
+    assert "the engine was started anew" not in row.said
 
 
 def test_a_machine_that_slept_finds_its_engine_in_order(service: Stage) -> None:
