@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
+import ast
 import json
-import sys
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import CodeType, FrameType
 from typing import Any
 
+import coverage
 import hypothesis
 from hypothesis import strategies as st
 
@@ -19,11 +18,11 @@ import streamv2v_obs
 from tests.fuzz.targets import Target
 
 PACKAGE = Path(streamv2v_obs.__file__).parent
-_TRACED = 300
-"""Inputs whose lines are noted."""
-_PATIENT = 20
+_WATCHED = 500
+"""Inputs of which it is noted what they reach; the rest run at their own speed, which is what is timed."""
 _SLOWER = 10
-"""So many times, while they are."""
+"""So many times, while they are watched: the tracer is called for each call of every library, too."""
+_PATIENT = 20
 
 
 @dataclass
@@ -32,17 +31,9 @@ class Fed:
 
     inputs: int = 0
     longest_s: float = 0.0
-    lines: dict[str, set[int]] = field(default_factory=dict)
-
-    def coverage(self, target: Target) -> float:
-        """The share of the parsers' lines inside functions that were reached."""
-        reached = wanted = 0
-        for parser in target.parsers:
-            name, _, function = parser.partition(":")
-            lines = _lines_of(PACKAGE / name, function)
-            wanted += len(lines)
-            reached += len(lines & self.lines.get(name, set()))
-        return reached / wanted
+    seconds: float = 0.0
+    coverage: dict[str, float] = field(default_factory=dict)
+    """Of each parser, the share of the lines inside its functions that were reached."""
 
 
 def spoiled(seeds: list[bytes]) -> st.SearchStrategy[bytes]:
@@ -92,71 +83,49 @@ def feed(target: Target, inputs: int) -> Fed:
     """Feed about so many; raises on the first that crashes, hangs or is told badly."""
     found = Fed()
     seeds = list(target.seeds())
+    files = [str(PACKAGE / parser.partition(":")[0]) for parser in target.parsers]
+    watching = coverage.Coverage(data_file=None, config_file=False, include=files)
 
     def one(data: bytes) -> None:
         found.inputs += 1
         began_at, cpu_s = time.monotonic(), time.process_time()
-        traced = found.inputs <= _TRACED
-        with _Traced(found.lines) if traced else nullcontext():
+        watched = found.inputs <= _WATCHED
+        with watching.collect() if watched else nullcontext():
             target.feed(data)
         # Other programs of a busy machine must not look like a hang of ours; sleep is looked at with patience.
         took_s = max(time.process_time() - cpu_s, (time.monotonic() - began_at) / _PATIENT)
-        if not traced:
+        if not watched:
             found.longest_s = max(found.longest_s, took_s)
-        assert took_s < target.longest_s * (_SLOWER if traced else 1), (
-            f"{took_s:.1f} s for one input of {len(data)} bytes"
-        )
+        limit_s = target.longest_s * (_SLOWER if watched else 1)
+        assert took_s < limit_s, f"{took_s:.1f} s for one input of {len(data)} bytes"
 
-    for seed in seeds:
-        one(seed)
     # What was found once lies in tests as a case of its own, so nothing is kept between runs.
     quiet = hypothesis.settings(
         database=None, deadline=None, max_examples=inputs, suppress_health_check=list(hypothesis.HealthCheck)
     )
+    began_at = time.monotonic()
+    for seed in seeds:
+        one(seed)
     quiet(hypothesis.given(spoiled(seeds))(one))()
+    found.seconds = time.monotonic() - began_at
+    found.coverage = {parser: _reached(watching, parser) for parser in target.parsers}
     return found
 
 
-class _Traced:
-    """Notes the lines of the package that are run in this thread."""
+def _reached(watching: coverage.Coverage, parser: str) -> float:
+    """The share of a parser's lines that were reached: those inside functions, or of one of them.
 
-    def __init__(self, lines: dict[str, set[int]]) -> None:
-        self._lines = lines
-
-    def __enter__(self) -> None:
-        self._before = sys.gettrace()
-        sys.settrace(self._call)
-
-    def __exit__(self, *error: object) -> None:
-        sys.settrace(self._before)
-
-    def _call(self, frame: FrameType, event: str, argument: object) -> Any:
-        path = frame.f_code.co_filename
-        if not path.startswith(str(PACKAGE)):
-            return None
-        lines = self._lines.setdefault(Path(path).relative_to(PACKAGE).as_posix(), set())
-
-        def line(frame: FrameType, event: str, argument: object) -> Any:
-            lines.add(frame.f_lineno)
-            return line
-
-        return line
-
-
-def _lines_of(path: Path, only: str = "") -> set[int]:
-    """Lines inside functions, or of one of them; those of the module itself ran when it was imported."""
-
-    def inside(code: CodeType, function: bool) -> set[int]:
-        own = {line for *_, line in code.co_lines() if line is not None} if function else set()
-        own -= {code.co_firstlineno}
-        nested = [
-            inside(one, bool(one.co_flags & inspect.CO_NEWLOCALS))
-            for one in code.co_consts
-            if isinstance(one, CodeType) and (function or not only or one.co_name == only)
-        ]
-        return own.union(*nested)
-
-    return inside(compile(path.read_text(encoding="utf-8"), str(path), "exec"), False)
+    The module's own lines ran when it was imported.
+    """
+    name, _, function = parser.partition(":")
+    path = PACKAGE / name
+    _, statements, _, missing, _ = watching.analysis2(str(path))
+    inside: set[int] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef) and function in ("", node.name):
+            inside.update(range(node.body[0].lineno, (node.end_lineno or node.lineno) + 1))
+    wanted = inside & set(statements)
+    return len(wanted - set(missing)) / len(wanted)
 
 
 def _json(data: bytes) -> Any:

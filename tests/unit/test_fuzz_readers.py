@@ -18,7 +18,7 @@ FEW = {"config": 60, "obs-server": 30, "video": 60}
 def test_hostile_bytes_are_refused_in_one_line(name: str) -> None:
     found = feed(TARGETS[name], FEW.get(name, 200))
     assert found.inputs >= FEW.get(name, 200)
-    assert found.coverage(TARGETS[name]) > 0.3, "the inputs get nowhere"
+    assert min(found.coverage.values()) > 0.3, "the inputs get nowhere"
 
 
 def test_a_description_nested_a_thousand_deep_is_no_json(tmp_path: Path) -> None:
