@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import cv2
+
 from streamv2v_obs.engine.slot import FrameSlot
 from streamv2v_obs.frames import Frame, Pixels
 from streamv2v_obs.publish.on_air import OnAir, decide
@@ -76,6 +78,8 @@ class Publisher:
 
     def start(self) -> None:
         """Begin, with the slate."""
+        # OpenCV's own threads would take twice the work to save a tenth of a millisecond, from cores the engine wants.
+        cv2.setNumThreads(1)
         for output in self._outputs:
             output.start()
         self._thread.start()
