@@ -18,8 +18,6 @@ import streamv2v_obs
 from tests.fuzz.targets import Target
 
 PACKAGE = Path(streamv2v_obs.__file__).parent
-_WATCHED = 500
-"""Inputs of which it is noted what they reach; the rest run at their own speed, which is what is timed."""
 _SLOWER = 10
 """So many times, while they are watched: the tracer is called for each call of every library, too."""
 _PATIENT = 20
@@ -89,7 +87,7 @@ def feed(target: Target, inputs: int) -> Fed:
     def one(data: bytes) -> None:
         found.inputs += 1
         began_at, cpu_s = time.monotonic(), time.process_time()
-        watched = found.inputs <= _WATCHED
+        watched = found.inputs <= target.watched
         with watching.collect() if watched else nullcontext():
             target.feed(data)
         # Other programs of a busy machine must not look like a hang of ours; sleep is looked at with patience.
