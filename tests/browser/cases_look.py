@@ -222,5 +222,6 @@ def model(panel: Panel, choice: Locator) -> None:
     assert panel.told("choices")["model"] == "demo"
     panel.open()
     expect(choice).to_have_value("demo")
-    panel.service.until_on_air("TRANSLATED")
-    assert panel.service.engine()["model"].startswith("demo")
+    panel.until(lambda: panel.service.engine().get("translated", 0) > 0, "it translates")
+    panel.says("TRANSLATED")
+    panel.until_engine(model="demo")

@@ -167,6 +167,7 @@ def drawn(plot: Locator) -> tuple[dict[str, list[tuple[float, float]]], float]:
 
 def test_the_plots_show_the_figures_of_the_metrics(panel: Panel) -> None:
     plots = [panel.page.locator("#plot-fps"), panel.page.locator("#plot-latency")]
+    panel.until(lambda: panel.service.status()["publish"]["content_age_ms_p50"] is not None, "there is an age")
     said: list[dict[str, float]] = []
     for beat in range(90):
         if beat == 20:
