@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 from prometheus_client.parser import text_string_to_metric_families
 
 import tests.browser.cases_rules  # noqa: F401  for its cases
@@ -56,6 +57,8 @@ class Live:
         self.service = service
         self.obs = obs
         self.file = file
+        self.page_is_fresh = False
+        """The page that tests share shows what the service says, and nothing that somebody has begun to change."""
 
     def come_in(self, somebody: BrowserContext) -> None:
         """Open the panel by a link, which gives the right to come again."""
@@ -82,26 +85,32 @@ def live(require: Require, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture(scope="module")
-def streamer(live: Live) -> Iterator[BrowserContext]:
+def page(live: Live) -> Iterator[Page]:
     with visitor(live.browser) as somebody:
         live.come_in(somebody)
-        yield somebody
+        yield somebody.new_page()
+
+
+@pytest.fixture(scope="module")
+def complaints(page: Page) -> list[str]:
+    return complaints_of(page)
 
 
 @pytest.fixture
-def panel(live: Live, streamer: BrowserContext) -> Iterator[Panel]:
-    page = streamer.new_page()
-    complaints = complaints_of(page)
+def panel(live: Live, page: Page, complaints: list[str]) -> Iterator[Panel]:
     found = Panel(page, live.service, live.obs, live.file)
-    found.open()
+    if not live.page_is_fresh:
+        found.open()
+    complaints.clear()
+    live.page_is_fresh = False
     yield found
-    page.close()
     assert complaints == []
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_changes_the_service_and_survives_a_reload(panel: Panel, name: str) -> None:
+def test_it_changes_the_service_and_survives_a_reload(live: Live, panel: Panel, name: str) -> None:
     CASES[name].act(panel, CASES[name].find(panel))
+    live.page_is_fresh = True
 
 
 def test_no_control_is_without_a_case(panel: Panel) -> None:
@@ -113,10 +122,10 @@ def test_no_control_is_without_a_case(panel: Panel) -> None:
     left = set(CASES)
 
     def mark() -> None:
-        for name in CASES:
-            for control in CASES[name].find(panel).all():
-                control.evaluate("control => { control.dataset.cased = 'yes'; }")
-                left.discard(name)
+        for name in list(left):
+            controls = CASES[name].find(panel)
+            if controls.evaluate_all("all => all.map(one => { one.dataset.cased = 'yes'; })"):
+                left.remove(name)
 
     mark()
     cases_air.bypass(panel).click()  # whose dialog keeps all the rest from being used
@@ -169,9 +178,13 @@ def test_the_plots_show_the_figures_of_the_metrics(panel: Panel) -> None:
     plots = [panel.page.locator("#plot-fps"), panel.page.locator("#plot-latency")]
     panel.until(lambda: panel.service.status()["publish"]["content_age_ms_p50"] is not None, "there is an age")
     said: list[dict[str, float]] = []
-    for beat in range(90):
-        if beat == 20:
-            panel.service.post("engine", steps=8)  # so that there is something to be seen
+    engine = psutil.Process(panel.service.status()["engine_pid"])
+    began_at = time.monotonic()
+    while (passed_s := time.monotonic() - began_at) < 6.5:
+        if 1 < passed_s < 3.2:
+            engine.suspend()  # so that there is something to be seen
+        else:
+            engine.resume()
         said.append(figures(panel.service))
         time.sleep(0.1)
     read = [drawn(plot) for plot in plots]
@@ -181,13 +194,13 @@ def test_the_plots_show_the_figures_of_the_metrics(panel: Panel) -> None:
         for name, points in lines.items():
             for ago, value in points:
                 near = [one[name] for one in said if abs(now - ago - one["at"]) < 1.2]
-                if not 1.5 < ago < 7.5:
+                if not 1.5 < ago < 5.5:
                     continue
                 assert min(near) - exact <= value <= max(near) + exact, f"{name}, {ago:.1f} s ago"
-                compared.setdefault(name, []).append(value)
-    assert [len(values) >= 5 for values in compared.values()] == [True] * 4, "a point a second"
-    assert max(compared["translated"]) > 1.3 * min(compared["translated"]), "the change was seen"
-    assert max(compared["median"]) > 1.3 * min(compared["median"])
+                compared.setdefault(name, []).append(value / exact)
+    assert [len(values) >= 3 for values in compared.values()] == [True] * 4, "a point a second"
+    for name in ("translated", "median", "95 %"):
+        assert max(compared[name]) - min(compared[name]) > 3, f"{name}: the engine's stillness was seen"
 
     panel.open()
     history = panel.told("history")["points"]
@@ -206,7 +219,6 @@ def test_the_plots_show_the_figures_of_the_metrics(panel: Panel) -> None:
     expect(shown).to_have_text(oldest)  # for as long as somebody points at it, whatever has come meanwhile
     panel.page.mouse.move(0, 0)
     expect(shown).not_to_have_text(oldest)
-    panel.service.post("engine", steps=2)
 
 
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["1280", "390"])
