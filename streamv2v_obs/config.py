@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from streamv2v_obs.errors import ConfigError
+from streamv2v_obs.errors import ConfigError, named
 from streamv2v_obs.settings import Settings
 
 Tree = dict[str, Any]
@@ -192,7 +192,7 @@ def _explain(
     else:
         line = _line_of(root, keys)
         where = f"{path}:{line}" if line else str(path)
-    key = ".".join(keys)
+    key = named(".".join(keys))
     allowed = _allowed(detail, keys)
     message = detail["msg"].removeprefix("Value error, ").replace("valid tuple", "valid list, such as [a, b]")
     kind = detail["type"]

@@ -109,3 +109,9 @@ class ObsUnreachable(ObsError):
 
 class ObsRefused(ObsError):
     """OBS answered and said no (close codes 4009, 4010, 4011)."""
+
+
+def named(key: str) -> str:
+    """A key that somebody else chose, for one line of a message: what would break the line is escaped."""
+    key = key[:100]
+    return key if key.isprintable() else repr(key)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from streamv2v_obs.errors import named
 from streamv2v_obs.settings import BankPolicy, BlendTime, Text
 
 BODY_LIMIT = 16 * 1024
@@ -73,9 +74,9 @@ def _explain(error: Exception, model: type[Body]) -> str:
         return f"the body is not JSON: {error}"
     said = []
     for detail in error.errors(include_url=False):
-        key = ".".join(map(str, detail["loc"]))
+        key = named(".".join(map(str, detail["loc"])))
         if detail["type"] == "extra_forbidden":
-            said.append(f"unknown key {key[:100]}; allowed: {', '.join(model.model_fields)}")
+            said.append(f"unknown key {key}; allowed: {', '.join(model.model_fields)}")
         elif detail["type"] == "missing":
             said.append(f"{key} is missing")
         elif not key:

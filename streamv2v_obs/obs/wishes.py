@@ -9,7 +9,7 @@ from typing import Annotated, Any, Protocol, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from streamv2v_obs.commands import Bypass, Change, Prepare
-from streamv2v_obs.errors import ConfigError
+from streamv2v_obs.errors import ConfigError, named
 from streamv2v_obs.obs.policy import Slate
 from streamv2v_obs.presets import Presets
 from streamv2v_obs.settings import BankPolicy, BlendTime, Settings
@@ -143,7 +143,7 @@ def _read(data: object) -> _Asked:
         asked = _Asked.model_validate(data)
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
-        key = str(detail["loc"][0])[:100] if detail["loc"] else ""
+        key = named(str(detail["loc"][0])) if detail["loc"] else ""
         if not key:
             raise ConfigError(f"{KEY} is no object; {allowed}") from None
         if detail["type"] == "extra_forbidden":

@@ -51,6 +51,7 @@ LAUGHS = "\n".join(
         ("obs: {rules: [{scene: A, preset: B}]}\n", ("obs.rules.0.preset 'B' is not among presets: none",)),
         ("obs: {rules: [{scene: A, bypass: true}]}\n", ("unknown key obs.rules.0.bypass", "output")),
         ("obs: {rules: [{scene: A, output: raw}]}\n", ("obs.rules.0.output = 'raw'", "'slate'")),
+        ('capture: {kind: pattern, "a\\nb": 1}\n', ("unknown key 'capture.a\\nb'", "allowed: fps")),
         ("obs: {default: {scene: A}}\n", ("unknown key obs.default.scene", "allowed: preset, prompt")),
         ("obs: {default: {preset: B}}\n", ("obs.default.preset 'B' is not among presets: none",)),
         (

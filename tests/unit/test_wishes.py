@@ -63,6 +63,8 @@ def test_what_shows_raw_pictures_needs_a_setting_and_comes_after_all_else() -> N
         ([], "is no object; allowed: prompt"),
         ("a lake", "is no object; allowed: prompt"),
         ({"promt": "p"}, "unknown key promt; allowed: prompt, strength"),
+        # Found by tests.fuzz: a key of a chat bot's could have begun a new line of the log, and said anything in it.
+        ({"a\nb\x1b[2J": "p"}, r"unknown key 'a\\nb\\x1b\[2J'; allowed: prompt"),
         ({"prompt": ""}, "prompt = ''"),
         ({"prompt": "   "}, "prompt = '   '"),
         ({"prompt": "x" * 1001}, "at most 1000"),
