@@ -200,7 +200,7 @@ def test_the_plots_show_the_figures_of_the_metrics(panel: Panel) -> None:
                 compared.setdefault(name, []).append(value / exact)
     assert [len(values) >= 3 for values in compared.values()] == [True] * 4, "a point a second"
     for name in ("translated", "median", "95 %"):
-        assert max(compared[name]) - min(compared[name]) > 3, f"{name}: the engine's stillness was seen"
+        assert max(compared[name]) - min(compared[name]) > 1.5, f"{name}: the engine's stillness was seen"
 
     panel.open()
     history = panel.told("history")["points"]
