@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from streamv2v_obs.errors import ModelLoadError
 from streamv2v_obs.translator.safe_weights import read_description
+from tests.fuzz import page
 from tests.fuzz.drive import feed
 from tests.fuzz.targets import TARGETS
 
@@ -27,3 +29,11 @@ def test_a_description_nested_a_thousand_deep_is_no_json(tmp_path: Path) -> None
     path.write_bytes(b"[" * 3000)
     with pytest.raises(ModelLoadError, match=r"no readable JSON .*; download it again"):
         read_description(path)
+
+
+def test_the_page_shows_what_the_committed_runs_found() -> None:
+    shown = page.PAGE.read_text(encoding="utf-8")
+    assert page.filled(shown) == shown
+    told = json.loads(page.READERS.read_text(encoding="utf-8"))
+    assert not told["dirty"]
+    assert set(told["spoiled"]) == set(TARGETS) == set(page._NAMES), "every reader was fed"
