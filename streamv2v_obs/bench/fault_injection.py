@@ -44,9 +44,9 @@ def hurt_loading(module):
     module.quicken = hurt
 
 def hurt_translating(module):
-    picture = module.Translator._picture
+    shown = module.Translator._shown
     wounds = []
-    def hurt(translator, departed):
+    def hurt(translator, *made):
         wounds.extend(fault for fault in ("hang", "sticky", "memory") if ordered(fault))
         if "hang" in wounds:
             time.sleep(1e6)
@@ -55,8 +55,8 @@ def hurt_translating(module):
         if "memory" in wounds:
             import torch
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-        return picture(translator, departed)
-    module.Translator._picture = hurt
+        return shown(translator, *made)
+    module.Translator._shown = hurt
 
 HURT = {
     "streamv2v_obs.translator.loading": hurt_loading,
