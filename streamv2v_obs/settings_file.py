@@ -25,7 +25,8 @@ _LOOK_S = 0.5
 
 def as_written(rule: SceneRule) -> dict[str, Any]:
     """The rule as people write it: its scene first, and what it sets, which wins over its preset even as a default."""
-    return {"scene": rule.scene, **rule.model_dump(mode="json", exclude_unset=True, exclude={"scene"})}
+    without = {"scene"} if rule.preset is not None else {"scene", "preset"}
+    return {"scene": rule.scene, **rule.model_dump(mode="json", exclude_unset=True, exclude=without)}
 
 
 class SettingsFile:

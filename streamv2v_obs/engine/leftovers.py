@@ -19,7 +19,10 @@ _FILE = "shared-memory.json"
 
 def note(folder: Path, names: Sequence[str]) -> None:
     """Write down in ``folder``, which is private, what this service has made."""
-    (folder / _FILE).write_text(json.dumps(list(names)), encoding="utf-8")
+    try:
+        (folder / _FILE).write_text(json.dumps(list(names)), encoding="utf-8")
+    except OSError as error:  # no reason not to start; what has to be written there says so itself
+        log.warning("%s cannot be written, and after a kill memory may be left: %s", folder / _FILE, error.strerror)
 
 
 def forget(folder: Path) -> None:

@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from streamv2v_obs.bench import (
     behaviour,
     comparison,
     gpu,
-    launches,
     memory,
     results,
     shapes,
@@ -186,26 +184,44 @@ def test_on_a_gpu_the_ladder_has_every_rung_in_order(subject: Subject) -> None:
     assert names(compiling=False) == [name for name in climbed if name != "compile"]
 
 
-def test_what_is_fused_is_one_launch() -> None:
-    rows, weights, out = torch.ones(4, 8), torch.ones(8, 8), torch.zeros(4, 8)
+def alone(code: str) -> str:
+    """What ``code`` prints, in a process of its own: counting tears the compiler down half-way, and torch with it."""
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=560)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
-    def work() -> None:
-        out.copy_(torch.relu(rows @ weights + 1) * 2)
 
-    found: list[Counter[str]] = []
-    with torch.no_grad(), pytest.raises(launches.Counted):
+FUSED = """
+import json, torch
+from streamv2v_obs.bench import launches
+rows, weights, out, found = torch.ones(4, 8), torch.ones(8, 8), torch.zeros(4, 8), []
+def work():
+    out.copy_(torch.relu(rows @ weights + 1) * 2)
+with torch.no_grad():
+    try:
         launches.counting(found)(work)()
-    assert found == [{"library: matrix product": 1, "loop: activation of the autoencoder": 1}]
-    torch._dynamo.reset()
+    except launches.Counted:
+        print(json.dumps(found))
+"""
+SMALL = """
+import sys
+from pathlib import Path
+from streamv2v_obs.bench import launches
+from tests.rigs.latents import attentive_unet
+from tests.rigs.tiny_models import tiny_taesd
+print(launches.measure(2, 64, Path({out!r}), lambda _: None, lambda: (attentive_unet(), tiny_taesd())))
+"""
+
+
+@pytest.mark.timeout(600)
+def test_what_is_fused_is_one_launch() -> None:
+    assert json.loads(alone(FUSED)) == [{"library: matrix product": 1, "loop: activation of the autoencoder": 1}]
 
 
 @pytest.mark.timeout(600)  # the compiler takes half a minute of a core, which others may want at the same time
 def test_launches_are_counted_on_the_graph(tmp_path: Path, schema: Draft202012Validator) -> None:
-    def small() -> tuple[Any, Any]:
-        return attentive_unet(), tiny_taesd()
-
-    path = launches.measure(2, 64, tmp_path, quiet, small)
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = json.loads(Path(alone(SMALL.format(out=str(tmp_path)))).read_text(encoding="utf-8"))
     assert not [error.message for error in schema.iter_errors(found)]
     ours, published = (found["results"]["arms"][name] for name in ("ours", "published"))
     assert 0 < ours["compiled"] < ours["eager"] < published["eager"]
