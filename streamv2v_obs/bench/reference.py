@@ -124,21 +124,33 @@ class ReferenceTranslator:
                 attention.processor = layer
         rows, model = self._rows, self._model
         latent = model.autoencoder.encode(frame.pixels)
+        starts = rows.starts
         rows.enter(latent, self._prompt, Origin(frame.captured_at, frame.index))
+        if starts:
+            # Our own warm start, not the published one: the pictures are to be compared from the first one on.
+            self.updating = False
+            for _ in range(rows.size - 1):
+                rows.noise_others(self._clean())
         self.updating = self._calls % self.settings.bank.interval == 0
+        clean = self._clean()
+        self._calls += 1
+        self.updates += self.updating
+        departed = rows.advance(clean)
+        if departed.origin is None:
+            return None
+        pixels = model.autoencoder.decode(departed.latent.to(model.dtype))
+        return Frame(pixels, departed.origin.captured_at, departed.origin.index, Tag.TRANSLATED)
+
+    def _clean(self) -> Tensor:
+        """One UNet call over all rows: their clean latents (S, C, h, w)."""
+        rows, model = self._rows, self._model
         (prediction,) = model.unet(
             rows.noised.to(model.dtype),
             rows.constants.timesteps,
             encoder_hidden_states=rows.prompts,
             return_dict=False,
         )
-        self._calls += 1
-        self.updates += self.updating
-        departed = rows.advance(clean_latent(rows.noised, prediction, rows.constants, model.prediction_type))
-        if departed.origin is None:
-            return None
-        pixels = model.autoencoder.decode(departed.latent.to(model.dtype))
-        return Frame(pixels, departed.origin.captured_at, departed.origin.index, Tag.TRANSLATED)
+        return clean_latent(rows.noised, prediction, rows.constants, model.prediction_type)
 
     def settle(self) -> None:
         """Nothing is ever left undone."""

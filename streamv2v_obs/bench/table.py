@@ -19,7 +19,8 @@ _FAULTS_HEAD = (
     "| fault | what the outputs showed | slate after | well after | lost | longest gap, intervals | raw / searched |\n"
     "|---|---|---|---|---|---|---|"
 )
-_HEAD = "| what | measured | with | on |\n|---|---|---|---|"
+HEAD_ROW = "| what | measured | with | on |"
+_HEAD = f"{HEAD_ROW}\n|---|---|---|---|"
 
 _FIRST = (
     "computed by torch, at 256x256",
