@@ -16,7 +16,7 @@ from torch import Tensor
 
 from streamv2v_obs.errors import ConfigError, ModelLoadError
 from streamv2v_obs.frames import Frame, Pixels
-from streamv2v_obs.settings import BankSettings, FusionSettings, Lora, ModelSettings, TranslatorSettings
+from streamv2v_obs.settings import BankSettings, FusionSettings, Lora, ModelSettings, SpeedSettings, TranslatorSettings
 from streamv2v_obs.translator import backend, openvino_graph, paths
 from streamv2v_obs.translator.backend import psnr, trial_pictures, wants_openvino
 from streamv2v_obs.translator.latent import LatentTranslator
@@ -178,7 +178,8 @@ def pictures(core: Translator, first: int = 0) -> list[Pixels]:
 @pytest.mark.parametrize("threads", [1, 2])
 def test_pictures_are_torch_s_and_what_computes_is_said(load: Callable[..., Model], threads: int) -> None:
     torch.set_num_threads(threads)  # two: a row each
-    fast, slow = Translator(load(), settings()), Translator(load("torch"), settings())
+    by_rows = settings().model_copy(update={"speed": SpeedSettings(row_threads=threads == 2)})
+    fast, slow = Translator(load(), by_rows), Translator(load("torch"), settings())
     assert (fast.backend, slow.backend) == ("openvino", "torch")
     assert ("row threads" in slow.path) == (threads == 2)
     assert slow.agreement_db is None
