@@ -66,8 +66,10 @@ export class Plot {
     this.points = points;
     if (!points.length) return;
     const now = points.at(-1).uptime_s;
-    const span = Math.min(LONGEST_S, Math.max(SHORTEST_S, now - points[0].uptime_s));
-    const seen = points.filter((point) => point.uptime_s >= now - span);
+    // Not now - span below: rounded, that may be later than the oldest point.
+    const since = Math.min(now - SHORTEST_S, Math.max(now - LONGEST_S, points[0].uptime_s));
+    const span = now - since;
+    const seen = points.filter((point) => point.uptime_s >= since);
     const highest = Math.max(0, ...seen.flatMap((point) => this.lines.map(({ key }) => point[key] ?? 0)));
     const top = roundUp(highest * 1.05);
     this.x = (at) => LEFT + (WIDTH - LEFT - 4) * (1 - (now - at) / span);
