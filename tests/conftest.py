@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,13 @@ def require_or_skip(name: str, available: bool, why: str) -> None:
 def require() -> Require:
     """``require("obs", available, why)``; or obs30, display, browser, vcam, advisories, faketime, gpu."""
     return require_or_skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_is_left_open_is_told_here() -> Iterator[None]:
+    """A socket or file that nobody closed is told when it is collected: here, and not in some later module's test."""
+    yield
+    gc.collect()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
