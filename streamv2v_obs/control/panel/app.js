@@ -96,7 +96,8 @@ function showLines(found, publish, engine, obs) {
   if (engine) {
     lines.push(["Source", `${engine.source || "opening"}, ${engine.capture_fps.toFixed(1)} fps`]);
     if (engine.model) {
-      lines.push(["Model", `${engine.model} on ${engine.device}, ${engine.width}\u00d7${engine.height}, ${engine.steps} steps`]);
+      const steps = engine.steps === 1 ? "1 step" : `${engine.steps} steps`;
+      lines.push(["Model", `${engine.model} on ${engine.device}, ${engine.width}\u00d7${engine.height}, ${steps}`]);
       lines.push(["Speed", spread(engine.translate_ms_p50, engine.translate_ms_p95)]);
     }
     if (engine.note) lines.push(["Note", engine.note, true]);
