@@ -18,6 +18,8 @@ Tree = dict[str, Any]
 
 _MOST_VALUES = 100_000
 """More than that stand in no settings file."""
+_DEEPEST = 50
+"""Nor do sections in sections as deep as that; and a file of brackets would take the parser seconds to give up."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -26,6 +28,17 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._checked: set[int] = set()
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self._depth >= _DEEPEST:
+            problem = f"is nested {_DEEPEST} deep or more"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         # Here, and once: what ``<<`` merges in is written into the node, and may stand beside a key of its own.
