@@ -28,6 +28,8 @@ State: TypeAlias = Literal["starting", "running", "restarting", "waiting", "stop
 
 RESTARTS, BUDGET_S = 5, 60.0
 """So many restarts within so many seconds; then the engine stays down until the oldest of them has aged out."""
+_DEATHS = 2
+"""So often may an engine with new settings die without a word before they are given up: once may be chance."""
 
 _SILENT_S = 6.0
 _SILENT_FRAMES = 5
@@ -76,6 +78,7 @@ class EngineProcess:
         self.restarts = 0
         self._worked = False  # guarded by _lock, like _spec and what follows
         self._before: EngineSpec | None = None  # what worked, while it is not known whether what is newer does
+        self._deaths = 0  # guarded by _lock: of engines with these settings, before any of them has worked
         self._renew = threading.Event()
         self._child: multiprocessing.context.SpawnProcess | None = None
         self._thread = threading.Thread(target=self._run, name="engine-watch", daemon=True)
@@ -109,12 +112,14 @@ class EngineProcess:
         with self._lock:
             if renew and self._worked:
                 self._before, self._worked = self._spec, False
+            if renew:
+                self._deaths = 0
             self._spec = replace(self._spec, settings=settings)
             style = self._in_force.style
             if style and style not in settings.model.styles:
                 self._in_force = replace(self._in_force, style=None)
-        if renew:
-            self._renew.set()
+            if renew:
+                self._renew.set()
 
     def stop(self) -> None:
         """Ask the engine and its watch to end."""
@@ -136,7 +141,9 @@ class EngineProcess:
                 log.error("the engine ended %d times within a minute; next attempt in %.0f s", RESTARTS + 1, wait_s)
                 self.state = "waiting"
                 self._say("The engine failed again and again; the next attempt is within a minute")
-                self._stop.wait(wait_s)
+                self._wait_for_renewal(wait_s)
+                if self._renew.is_set():
+                    born.clear()
                 continue
             if born:
                 self.restarts += 1
@@ -165,12 +172,22 @@ class EngineProcess:
             self._say("The engine is restarting")
         self.state = "stopped"
 
+    def _wait_for_renewal(self, wait_s: float) -> None:
+        until = time.monotonic() + wait_s
+        while not self._stop.wait(_TICK_S) and not self._renew.is_set() and time.monotonic() < until:
+            pass
+
     def _returned(self, failure: EngineFailure) -> bool:
         """Whether new settings are given up for those before, which worked: the user has to act, not we to retry."""
         with self._lock:
             before = self._before
-            if before is None or self._worked or failure.exit_code == OUR_BUG:
+            if before is None or self._worked:
                 return False
+            if failure.exit_code == OUR_BUG:
+                # Also whatever the system killed, for its memory say.
+                self._deaths += 1
+                if self._deaths < _DEATHS:
+                    return False
             self._spec, self._before, self._worked = before, None, True
         self.state = "restarting"
         self._on_return(failure, before.settings)
@@ -209,6 +226,7 @@ class EngineProcess:
         """The spec with the source in force: the one it began with may be a camera that nobody wants on any more."""
         with self._lock:
             source, spec, patient = self._in_force.source, self._spec, self._worked or self._before is not None
+            self._renew.clear()  # this is what was asked for
         settings = spec.settings
         if source is not None:
             settings = settings.model_copy(update={"capture": source})

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -121,6 +123,40 @@ def test_what_is_edited_is_taken_up_while_it_runs(tmp_path: Path) -> None:
         assert service.engine()["model"] == "demo"
         assert "Traceback" not in service.said
         assert service.stop() == 0
+
+
+def test_settings_that_kill_every_engine_are_given_up_and_others_need_not_wait(tmp_path: Path) -> None:
+    file = Editor(tmp_path / "mine.yaml")
+    with running_service(tmp_path / "run", config=file.path) as service:
+        service.until_on_air("TRANSLATED", 300)
+        killed = {service.status()["engine_pid"]}
+
+        def kill() -> None:
+            pid = service.status()["engine_pid"]
+            if pid is not None and pid not in killed:
+                with suppress(psutil.NoSuchProcess):
+                    psutil.Process(pid).kill()
+                    killed.add(pid)
+
+        def given_up() -> bool:
+            if not says(service, "goes on with the ones before"):
+                kill()
+                return False
+            return True
+
+        file.set("translator.bank", {"kind": "queue"})
+        service.until(given_up, "the refusal")
+        assert len(killed) == 3, "the first engine, and two with these settings"
+        service.until(lambda: service.engine().get("bank") == "dyme", "the engine with the settings before", 60)
+        service.until_on_air("TRANSLATED", 60)
+
+        def waits() -> bool:
+            kill()
+            return bool(service.status()["engine_state"] == "waiting")
+
+        service.until(waits, "the engine is left alone for a while", 60)
+        file.set("translator.bank", {"kind": "off"})
+        service.until(lambda: service.engine().get("bank") == "off", "an engine at once", 30)
 
 
 def test_rules_by_the_api_are_in_the_file_and_steps_are_chosen(tmp_path: Path) -> None:
