@@ -149,7 +149,7 @@ class EngineLoop:
             *(translator.width, translator.height),
         )
         frame: Frame | None = first
-        seen_at = time.monotonic()
+        seen_at, stalled = time.monotonic(), False
         while not self._stop.is_set():
             capturing = self._capturing
             if self._early is not None:
@@ -165,7 +165,10 @@ class EngineLoop:
             translator = looks.translator
             if self._capturing is not capturing:
                 frame = None  # it shows the old source, which the new scene may not be allowed to show
+                translator.forget_in_flight()  # as they do
             if frame is not None:
+                if stalled:
+                    translator.forget_in_flight()  # they show what was before, and would be shown as what is now
                 self._one(frame, translator)
                 seen_at = time.monotonic()  # not before: a slow translator is not a source that has stalled
             stalled = time.monotonic() - seen_at > max(_STALLED_S, 2 / self._settings.capture.fps)

@@ -63,6 +63,7 @@ class Publisher:
         self._bypass = False
         self._panic = False
         self._slated = False
+        self._not_before = -math.inf
         self._line = ""
         self._on_air = OnAir()
         self._state_since = clock()
@@ -101,7 +102,7 @@ class Publisher:
         return not hanging and not self._thread.is_alive()
 
     def set_panic(self, on: bool) -> None:
-        """The slate at once, until it is called with False; nothing from before comes back then."""
+        """The slate at once, until it is called with False; nothing that was captured before comes back then."""
         with self._lock:
             self._hide(panic=on, slated=self._slated)
 
@@ -113,6 +114,7 @@ class Publisher:
     def _hide(self, *, panic: bool, slated: bool) -> None:
         if (self._panic or self._slated) and not (panic or slated):
             self._tick()  # what came meanwhile is taken and dropped
+            self._not_before = self._clock()
         self._panic, self._slated = panic, slated
         self._tick()
 
@@ -236,9 +238,11 @@ class Publisher:
             self._tell_once("slot", f"the frame slot cannot be read: {error!r}", error)
             return None
         self._tell_once("slot", "")
-        if frame is not None:
-            self._waited_s = self._slot.waited_s
-        return frame
+        if frame is None:
+            return None
+        self._waited_s = self._slot.waited_s
+        # Captured while it had to be hidden, and on its way through the engine since.
+        return frame if frame.captured_at >= self._not_before else None
 
     def _fit(self, frame: Frame) -> Pixels:
         """The frame's pixels in the outputs' size; for one frame always the same array."""

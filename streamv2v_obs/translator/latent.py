@@ -339,6 +339,10 @@ class LatentTranslator:
         The frames in flight are dropped, since an old scene's rows must not write into a new bank.
         """
         self.forget_bank()
+        self.forget_in_flight()
+
+    def forget_in_flight(self) -> None:
+        """Drop the frames in flight; the next one starts warm, and the bank stays."""
         self.rows.restart()
 
     def forget_bank(self) -> None:

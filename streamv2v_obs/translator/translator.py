@@ -184,6 +184,10 @@ class Translator:
         self._end_fade()
         self._latents.reset_bank()
 
+    def forget_in_flight(self) -> None:
+        """Show none of the frames that are on their way; the bank stays."""
+        self._latents.forget_in_flight()
+
     def fade_bank(self, seconds: float) -> None:
         """Let the bank's hold on the picture (fusion) go down to nothing over ``seconds``; then empty the bank.
 

@@ -81,10 +81,9 @@ class RunningLoop:
 
 
 @contextmanager
-def running(capture: object, *, patient: bool = False) -> Iterator[RunningLoop]:
-    settings = Settings.model_validate(
-        {"capture": capture, "model": {"name": "demo", "backend": "torch", "width": 128, "height": 128}}
-    )
+def running(capture: object, *, patient: bool = False, schedule: str = "auto") -> Iterator[RunningLoop]:
+    model = {"name": "demo", "backend": "torch", "width": 128, "height": 128}
+    settings = Settings.model_validate({"capture": capture, "model": model, "translator": {"schedule": schedule}})
     loop = RunningLoop(settings, patient=patient)
     loop.thread.start()
     try:
@@ -154,6 +153,63 @@ def test_a_slow_source_or_a_bug_in_one_is_not_the_end(monkeypatch: pytest.Monkey
         loop.until(lambda status: "failed unexpectedly (ZeroDivisionError: a bug)" in status.source)
         loop.until(lambda status: status.source == "test pattern 512x512" and status.state == "running")
         assert loop.reports[-1].captured >= captured, "counted on"
+
+
+class PausingSource:
+    """A fake camera that gives ten pictures a second, and none while ``paused``."""
+
+    detail = "a camera that pauses"
+
+    def __init__(self, paused: threading.Event) -> None:
+        self._paused = paused
+        self._index = 0
+
+    def read(self) -> Frame:
+        time.sleep(0.1)
+        if self._paused.is_set():
+            raise SourceStalled("no picture came")
+        self._index += 1
+        return Frame(np.full((128, 128, 3), 9 * self._index % 256, np.uint8), time.monotonic(), self._index)
+
+    def close(self) -> None:
+        pass
+
+
+def captured_since(loop: RunningLoop, moment: float) -> list[float]:
+    """By how much later than ``moment`` the next five pictures were captured."""
+    found: list[float] = []
+    until = time.monotonic() + PATIENCE_S
+    while len(found) < 5:
+        assert time.monotonic() < until, found
+        frame = loop.output.take()
+        if frame is not None:
+            found.append(frame.captured_at - moment)
+        time.sleep(0.01)
+    return found
+
+
+def test_no_picture_on_its_way_comes_out_after_a_pause_or_from_the_source_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paused = threading.Event()
+
+    def opened(settings: Any, obs: Any) -> sources.FrameSource:
+        return PausingSource(paused) if isinstance(settings, CameraCapture) else sources.open_source(settings, obs)
+
+    monkeypatch.setattr(capturing, "open_source", opened)
+    with running({"kind": "camera"}, schedule="stream") as loop:
+        loop.until(lambda status: status.translated > 3)
+        paused.set()
+        loop.until(lambda status: status.state == "stalled")
+        loop.output.take()
+        paused.clear()
+        assert min(captured_since(loop, time.monotonic())) > -0.2, "of before the pause"
+        paused.set()
+        loop.until(lambda status: status.state == "stalled")
+        loop.output.take()
+        loop.commands.post(Change(source=PatternCapture(kind="pattern", fps=10)))
+        assert min(captured_since(loop, time.monotonic())) > 0, "of the source before"
+        assert loop.reports[-1].bank_resets == 0
 
 
 def test_bypass_comes_with_the_scene_that_it_is_for() -> None:

@@ -227,6 +227,20 @@ def test_the_slate_of_a_scene_and_a_panic_both_have_to_end(studio: Studio) -> No
     until(lambda: studio.shows(TRANSLATED))
 
 
+def test_what_was_captured_before_a_panic_ended_is_not_shown_after_it(studio: Studio) -> None:
+    studio.slot.put(frame(TRANSLATED))
+    until(lambda: studio.shows(TRANSLATED))
+    studio.publisher.set_panic(True)
+    on_its_way = frame(TRANSLATED)
+    studio.publisher.set_panic(False)
+    studio.slot.put(on_its_way)
+    count = len(studio.sink.pictures)
+    until(lambda: len(studio.sink.pictures) > count + 10)
+    assert not any(flat(p, TRANSLATED) for p in studio.sink.pictures[count:])
+    studio.slot.put(frame(TRANSLATED))
+    until(lambda: studio.shows(TRANSLATED))
+
+
 def test_panic_is_at_once_even_between_two_slow_ticks(new_studio: NewStudio) -> None:
     studio = new_studio(fps=1)
     studio.publisher.start()
