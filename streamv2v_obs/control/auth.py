@@ -117,7 +117,8 @@ def _is_address(host: str, port: int) -> bool:
     address, colon, number = host.rpartition(":")
     if not colon:
         address, number = host, "80"
-    if number != str(port):
+    # What follows a % is a zone, which may be any text, and no browser sends one.
+    if number != str(port) or "%" in address:
         return False
     try:
         ipaddress.ip_address(address.removeprefix("[").removesuffix("]"))

@@ -77,7 +77,8 @@ class Guard:
         ours = asked.headers.get("sec-fetch-site", "none") in ("same-origin", "none")
         if cookie and ours and self._auth.is_session(cookie):
             return Right.ALL
-        if asked.url.path in VIEW_PATHS:
+        # The path that the router goes by; a URL is put together with the Host header, which is the client's.
+        if asked.scope["path"] in VIEW_PATHS:
             keys = (asked.query_params.get("key", ""), bearer)
             if any(key and self._auth.is_stream_key(key) for key in keys):
                 return Right.VIEW
@@ -88,7 +89,7 @@ class Guard:
         host = asked.headers.get("host", "").lower()
         if not self._auth.serves(host):
             return refusal(403, f"this host name is not served; allowed: {', '.join(sorted(self._auth.hosts))}")
-        path = asked.url.path
+        path = asked.scope["path"]
         # A page of any origin may open a WebSocket, and the browser sends the cookie along: it counts as a write.
         if asked.scope["type"] == "websocket" or asked.scope["method"] not in ("GET", "HEAD"):
             origin = asked.headers.get("origin")

@@ -15,6 +15,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from starlette.datastructures import URL
+from starlette.requests import HTTPConnection
 
 from streamv2v_obs.commands import Change
 from streamv2v_obs.control.client import ServiceClient
@@ -76,6 +78,18 @@ def test_only_the_whole_token_opens(anyone: httpx.Client, server: ControlServer,
 @pytest.mark.parametrize("path", ["/", "/view", "/healthz", "/open", "/v1/status"])
 def test_a_foreign_host_is_refused_everywhere(cli: httpx.Client, path: str, host: str) -> None:
     assert cli.get(path, headers={"host": host}).status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/v1/status", "/v1/link", "/v1/stream"])
+def test_the_right_is_asked_for_by_the_path_that_is_routed(
+    anyone: httpx.Client, server: ControlServer, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    # As starlette before 1.0.1 did for a Host with a ? or # in it.
+    for seen in ("", "/metrics"):
+        monkeypatch.setattr(HTTPConnection, "url", URL(f"http://127.0.0.1{seen}"))
+        assert anyone.get(path).status_code == 401
+        if path != "/v1/stream":
+            assert anyone.get(path, params={"key": server.auth.stream_key}).status_code == 401
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", "https://127.0.0.1", ""])

@@ -103,6 +103,9 @@ def test_the_network_is_served_under_addresses_in_digits_only() -> None:
         assert auth.accepts(f"http://{host}", host)
     for host in ("evil.example:8770", "10.1.2.3", "10.1.2.3:80", "10.1.2.3.evil.example:8770", "", ":8770", "x:y"):
         assert not auth.serves(host)
+    for zone in ("eth0", "?x", "#x", "x/y?"):
+        assert not auth.serves(f"[fe80::1%{zone}]:8770")
+        assert not auth.serves(f"fe80::1%{zone}:8770")
     assert not auth.accepts("http://10.9.9.9:8770", "192.0.2.8:8770")
     assert not auth.accepts("http://evil.example:8770", "192.0.2.7:8770")
 
