@@ -117,7 +117,7 @@ def _enter(rules: Sequence[SceneRule], state: State, scene: str, uuid: str) -> D
 
     # What hides pictures comes first, what shows them last: until the change is applied, the source may still be that
     # of a scene nobody is to see as it is.
-    if output == "slate" and not state.slated:
+    if output == "slate":  # told at every scene: a panic's release may have ended the slate of the one before
         commands.append(Slate(True))
     if output == "translated" or (state.bypassed and output != "bypass"):
         commands.append(Bypass(False))

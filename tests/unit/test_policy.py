@@ -91,7 +91,7 @@ def expected(state: State, scene: str) -> tuple[Command, ...]:
         change = replace(change or Change(scene=scene), save_as="restore")
     ends = Bypass(False) if scene == "shut" or (state.bypassed and scene != "open") else None
     begins = Bypass(True) if scene == "open" else None
-    hides = Slate(True) if scene == "slate" and not state.slated else None
+    hides = Slate(True) if scene == "slate" else None
     shows = Slate(False) if state.slated and scene != "slate" else None
     # What hides pictures comes first, what shows them last: the old scene's source is nobody's to see.
     return tuple(command for command in (hides, ends, change, begins, shows) if command is not None)
@@ -230,6 +230,13 @@ def test_bypass_ends_with_the_scene_that_switched_it_on(next_scene: str, does: l
     assert run(rules, Connected("open", "29"), ProgramSceneChanged(next_scene)) == entered + does
 
 
+def test_each_scene_that_wants_the_slate_says_so() -> None:
+    # The release of a panic ends the slate of the scene on air, and the rules are not told.
+    rules = (SceneRule(scene="A", output="slate"), SceneRule(scene="B", output="slate"))
+    done = run(rules, Connected("A", "29"), ProgramSceneChanged("B"), ProgramSceneChanged("C"))
+    assert done == [Slate(True), Change(scene="A"), Slate(True), Change(scene="B"), Slate(False)]
+
+
 def test_bypass_does_not_outlive_its_scene_across_a_reconnect() -> None:
     rules = (SceneRule(scene="open", output="bypass"),)
     done = run(rules, Connected("open", "29"), events.Disconnected(), Connected("elsewhere", "29"))
@@ -331,7 +338,7 @@ def test_after_any_storm_a_reconnect_puts_the_present_scene_in_force(told: list[
             if isinstance(command, Bypass):
                 bypass = command.on
             elif isinstance(command, Slate):
-                assert command.on != slate, "each change of it is told once"
+                assert command.on or slate, "its end is told once"
                 slate = command.on
             elif isinstance(command, Change) and command.scene is not None:
                 scene = command.scene
