@@ -17,7 +17,8 @@ from streamv2v_obs.worker import Worker
 
 log = logging.getLogger(__name__)
 
-_LOOKALIKES = str.maketrans("013457@$!|", "oieastasil")
+_LOOKALIKES = str.maketrans("01345678@$!|l9", "oieasgtbasiiig")
+"""l is an i, too: a 1, a ! or a | may stand for either, in a text as in a blocked word."""
 _NAME_LENGTH = 40
 _LOOK_S = 0.25
 _PATIENCE_S = 3.0

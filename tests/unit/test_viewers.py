@@ -35,9 +35,27 @@ def test_a_blocked_word_is_found_in_every_disguise(text: str) -> None:
     assert text not in str(caught.value), "a refusal is read aloud by chat bots"
 
 
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("what the he11", "hell"),
+        ("he!!", "hell"),
+        ("HE||", "hell"),
+        ("heIl", "hell"),
+        ("hell", "he11"),
+        ("a p1g", "pig"),
+        ("a pi6", "pig"),
+        ("a pi9", "pig"),
+        ("8a6", "bag"),
+    ],
+)
+def test_digits_and_strokes_stand_for_every_letter_that_they_look_like(text: str, word: str) -> None:
+    assert blocked_in(text, (word,))
+
+
 @pytest.mark.parametrize("text", ["a lake", "slow rain", "blue river", "s"])
 def test_other_words_are_not(text: str) -> None:
-    assert not blocked_in(text, ("slur", ""))
+    assert not blocked_in(text, ("slur", "hell", "bag", ""))
 
 
 @pytest.mark.parametrize(
