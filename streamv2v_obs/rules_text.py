@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import yaml as pyyaml
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ def with_rules(text: str, rules: Sequence[Mapping[str, Any]]) -> str:
     """``text`` with ``obs.rules`` replaced. A rule whose scene was there, or that got another one, keeps its comments,
     and its lines as they are if it did not change. Raises YAMLError, or ValueError for a section obs that is none.
     """
+    rules = _quoted(rules)
     yaml = _yaml()
     tree = yaml.load(text)
     if tree is None:  # empty, or comments only, which belong to nothing that could be kept
@@ -47,6 +50,21 @@ def with_rules(text: str, rules: Sequence[Mapping[str, Any]]) -> str:
         fresh.fa.set_flow_style()
     tree["obs"]["rules"] = fresh
     return _dumped(yaml, tree)
+
+
+def _quoted(value: Any) -> Any:
+    """``value`` with quotes about each text that would be read back as something else.
+
+    Settings are read by PyYAML, to which Off is false and 1:30 is 90 (YAML 1.1), but here they are texts (1.2).
+    """
+    if isinstance(value, Mapping):
+        return {key: _quoted(inner) for key, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_quoted(inner) for inner in value]
+    if not isinstance(value, str):
+        return value
+    read_as = pyyaml.resolver.Resolver().resolve(pyyaml.ScalarNode, value, (True, False))  # type: ignore[no-untyped-call]
+    return value if read_as == "tag:yaml.org,2002:str" else DoubleQuotedScalarString(value)
 
 
 def _yaml() -> YAML:

@@ -27,7 +27,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "stats": (set(), set()),
     "config": ({"errors", "settings"}, {"pydantic", "pydantic_core", "yaml", "platformdirs"}),
     "reload": ({"commands", "settings"}, set()),
-    "rules_text": (set(), {"ruamel"}),
+    "rules_text": (set(), {"ruamel", "yaml"}),
     "settings_file": ({"errors", "settings", "config", "rules_text", "worker"}, {"ruamel"}),
     "translator": (
         {"errors", "frames", "settings", "demo"},

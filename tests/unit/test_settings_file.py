@@ -85,6 +85,17 @@ def test_what_is_edited_changes_and_all_comments_stay(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == expected.replace("seed: 3\n", "seed: 3\n    - scene: New\n")
 
 
+@pytest.mark.parametrize("word", ["Off", "On", "yes", "No", "1:30", "1_000", "~", "2020-01-01", "=", "y", "3"])
+@pytest.mark.parametrize("text", ["", "obs: {enabled: true}\n", TEXT])
+def test_a_text_that_looks_like_something_else_stays_a_text(path: Path, text: str, word: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    file = SettingsFile(path, ())
+    fresh, edited = SceneRule(scene=word, prompt=word), CHAT.model_copy(update={"prompt": word})
+    source = SceneRule.model_validate({"scene": "Cam", "source": {"kind": "obs", "source": word}})
+    for rules in ([CHAT, GAME], [edited, fresh, source], [source, fresh, GAME]):
+        assert file.write_rules(rules).obs.rules == tuple(rules)
+
+
 def test_removed_and_moved(path: Path) -> None:
     file = SettingsFile(path, ())
     assert file.write_rules([END, GAME]).obs.rules == (END, GAME)
