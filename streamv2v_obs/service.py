@@ -37,6 +37,8 @@ LARGEST_PICTURE = 2048 * 2048 * 3
 _OBS_PATIENCE_S = 10.0
 _INPUT_VIEW_S = 0.1
 _GLANCE_S = 0.2
+_UNSEEN_S = 10.0
+"""Without a client for so long, the view of the input is switched off."""
 
 
 class Service:
@@ -58,6 +60,8 @@ class Service:
         self.input_view: BrowserSink | None = BrowserSink(settings.publish.browser.quality, "view of the input")
         self.viewers = Viewers(settings.obs.viewers, self.apply, self._prompt)
         self._watch_input = threading.Event()
+        self._switching_input = threading.Lock()
+        self._watched_at = 0.0  # guarded by _switching_input: when it was switched on last
         self._bypassing = threading.Lock()
         self._output = FrameSlot.create(LARGEST_PICTURE)
         self._view = FrameSlot.create(LARGEST_PICTURE)
@@ -193,12 +197,14 @@ class Service:
         self.viewers.ask(text, name)
 
     def watch_input(self, on: bool) -> None:
-        """Fill ``input_view`` with what is captured, or stop doing so."""
-        if on:
-            self._watch_input.set()
-        else:
-            self._watch_input.clear()
-        self._engine.post(WatchInput(on))
+        """Fill ``input_view`` with what is captured, or stop doing so; it stops by itself where nobody looks."""
+        with self._switching_input:
+            self._switch_input(on)
+
+    @property
+    def watches_input(self) -> bool:
+        """Whether ``input_view`` is filled."""
+        return self._watch_input.is_set()
 
     def status(self) -> ServiceStatus:
         """All there is to say."""
@@ -226,6 +232,7 @@ class Service:
             failure=failure.message if failure is not None else "",
             preset=self.presets.current,
             notices=tuple(notices),
+            watches_input=self.watches_input,
             obs=obs,
         )
 
@@ -299,6 +306,22 @@ class Service:
         elif time.monotonic() - self._started_at > _OBS_PATIENCE_S:
             self._end(ObsUnreachable(f"{status.detail} (obs.required is true)"))
 
+    def _switch_input(self, on: bool) -> None:
+        if on:
+            self._watched_at = time.monotonic()
+            self._watch_input.set()
+        else:
+            self._watch_input.clear()
+        self._engine.post(WatchInput(on))
+
+    def _end_unseen_input(self) -> None:
+        """A tab that crashed, or a phone that left the network, does not say that it looks no longer."""
+        with self._switching_input:
+            seen_at = self.input_view.asked_at if self.input_view is not None else 0.0
+            if self.watches_input and time.monotonic() - max(self._watched_at, seen_at) > _UNSEEN_S:
+                log.info("nobody looks at the input: its view is off")
+                self._switch_input(False)
+
     def _show_input(self) -> None:
         while not self._stopping.is_set():
             if not self._watch_input.wait(_GLANCE_S):
@@ -306,6 +329,7 @@ class Service:
                 if self.input_view is not None:
                     self.input_view.forget()  # nothing raw is kept for later, nor shown when it is no longer so
                 continue
+            self._end_unseen_input()
             frame = self._view.take()
             if frame is not None and self.input_view is not None and not self._stopping.is_set():
                 self.input_view.send(frame.pixels)

@@ -176,3 +176,5 @@ class ServiceStatus:
     obs: ObsStatus = field(default_factory=ObsStatus)
     preset: str | None = None
     notices: tuple[str, ...] = ()
+    watches_input: bool = False
+    """The view of the input is on: captured pictures come into the service's process, too."""

@@ -53,6 +53,8 @@ class ServiceLike(Protocol):
     @property
     def input_view(self) -> Pictures | None: ...
     @property
+    def watches_input(self) -> bool: ...
+    @property
     def viewers(self) -> ViewerQueue: ...
     def status(self) -> ServiceStatus: ...
     def apply(self, change: Change) -> None: ...
@@ -74,7 +76,6 @@ class Api:
         self._views = views
         self._viewers = Viewers(stopping)
         self._live = Live(views.status_json, lambda: service.browser, stopping)
-        self._watching_input = False
 
     def operations(self) -> list[Operation]:
         """All that is in the OpenAPI document."""
@@ -154,7 +155,7 @@ class Api:
         if request.state.right < Right.ALL:
             raise HTTPException(403, "this key shows the output only")
         pictures = self._service.input_view
-        if pictures is None or not self._watching_input:
+        if pictures is None or not self._service.watches_input:
             raise HTTPException(409, 'the view of the input is off; switch it on with POST /v1/input {"on": true}')
         return pictures
 
@@ -200,9 +201,8 @@ class Api:
         return await self._do(self._service.set_panic, body.on, body)
 
     async def input(self, request: Request) -> Response:
-        """Open or close the view of what is captured."""
+        """Open or close the view of what is captured; it closes by itself once nobody has looked for 10 s."""
         body = await read_body(request, SwitchBody)
-        self._watching_input = body.on
         return await self._do(self._service.watch_input, body.on, body)
 
     async def stop(self, request: Request) -> Response:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator
 
 import cv2
@@ -37,6 +38,8 @@ class BrowserSink:
         self._closed = False
         self.encoded = 0
         """How many pictures were encoded so far."""
+        self.asked_at = time.monotonic()
+        """When a client asked for a picture last; one that does not take what it is given asks for no other."""
 
     def send(self, pixels: Pixels) -> None:
         """Make ``pixels`` (uint8 [H, W, 3] RGB, not to be written to any more) the newest picture; never waits."""
@@ -118,6 +121,7 @@ class BrowserSink:
     def _begin_to_wait(self, after: int) -> int:
         """Count the caller in; the least number that it may be given. The lock is held."""
         self._waiting += 1
+        self.asked_at = time.monotonic()
         if self._encoder is None and not self._closed:
             self._encoder = threading.Thread(target=self._encode, name="browser-jpeg", daemon=True)
             self._encoder.start()

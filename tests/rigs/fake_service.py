@@ -53,6 +53,7 @@ class FakeService:
         self.presets = Presets(self.settings.presets)
         self.browser = BrowserSink()
         self.input_view: BrowserSink | None = BrowserSink()
+        self.watches_input = False
         self.told: list[Any] = []
         self.viewers = Viewers(None, self.apply, lambda: None)
         self.setup: Setup = FakeSetup(self.settings, self.told)
@@ -71,6 +72,7 @@ class FakeService:
             engine=self.engine,
             preset=self.presets.current,
             obs=self.obs,
+            watches_input=self.watches_input,
         )
 
     def apply(self, change: Change) -> None:
@@ -84,6 +86,7 @@ class FakeService:
         self.told.append(("panic", on))
 
     def watch_input(self, on: bool) -> None:
+        self.watches_input = on
         self.told.append(("input", on))
 
     def stop(self) -> None:

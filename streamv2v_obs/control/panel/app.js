@@ -20,6 +20,7 @@ const body = document.body;
 let status = null;
 let edited = new Set();
 let watching = false;
+let watchingTold = false; // the status has said so since it was asked for
 let points = null;
 let newestLine = 0;
 
@@ -61,6 +62,10 @@ function show(found) {
     `${publish.fps.toFixed(1)} fps`,
     publish.content_age_ms_p50 === null ? "" : `${Math.round(publish.content_age_ms_p50)} ms behind`,
   ].filter(Boolean).join(" \u00b7 ");
+
+  // It was switched off elsewhere, or by the service since nobody looked. A status on its way may be older than the click.
+  if (found.watches_input) watchingTold = true;
+  else if (watching && watchingTold) hideInput();
 
   if (engine) showEngine(engine);
   showPreset(found.preset);
@@ -231,6 +236,7 @@ function addPoint(found) {
 
 async function watchInput(on) {
   if (!on) hideInput();
+  watchingTold = false;
   if (!(await send("/v1/input", { on })) || !on) return;
   watching = true;
   $("show-input").setAttribute("aria-expanded", "true");
@@ -346,6 +352,7 @@ document.addEventListener("visibilitychange", () => {
     if (watching) input.end();
   } else {
     if (watching) input.begin();
+    watchingTold = true;
     refreshHistory();
   }
 });
