@@ -17,7 +17,6 @@ from streamv2v_obs.engine.slot import FrameSlot
 from streamv2v_obs.errors import ObsRefused, ObsUnreachable, StreamV2VError
 from streamv2v_obs.in_force import InForce
 from streamv2v_obs.obs.listener import ObsListener
-from streamv2v_obs.obs.policy import State
 from streamv2v_obs.obs.viewers import Viewers
 from streamv2v_obs.presets import Presets
 from streamv2v_obs.publish.browser import BrowserSink
@@ -255,16 +254,15 @@ class Service:
 
     def _follow_obs_anew(self, settings: Settings) -> None:
         self._obs_reached = True  # it is required at the start only
-        before = State()
-        if self._obs is not None:
-            self._obs.stop()
-            self._obs.join(_OBS_PATIENCE_S)
-            before = self._obs.state
+        before = self._obs
+        if before is not None:
+            before.stop(settings.obs)
+            before.join(_OBS_PATIENCE_S)
         if not settings.obs.enabled:
             self._obs = None
-            if before.bypassed:
+            if before is not None and before.state.bypassed:
                 self.set_bypass(False)  # the rule that switched it on is not in force any more
-            if before.slated:
+            if before is not None and before.state.slated:
                 self.set_slate(False)
             return
         self._obs = ObsListener(settings, self, before)

@@ -11,6 +11,7 @@ from typing import Any
 from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.obs.client import ObsVersion, Requests, no_is_an_answer
 from streamv2v_obs.obs.events import CustomEvent, Event, FilterSwitched, ItemSwitched
+from streamv2v_obs.obs.policy import carried_over
 from streamv2v_obs.obs.scenes import SceneFollower
 from streamv2v_obs.obs.wishes import ANSWER_KEY, KEY, PresetCall, Steered, ViewerAsks, do, wishes_of
 from streamv2v_obs.presets import fill_in
@@ -37,6 +38,14 @@ class Hearing:
         self._items_of: str | None = None  # the scene whose items were looked at last
         rules = fill_in(settings.obs.all_rules, settings.presets)
         self.scenes = SceneFollower(rules, lambda command: do(command, steered))
+
+    def take_over(self, before: Hearing) -> None:
+        """Go on from what ``before`` has heard, with other rules."""
+        rules = fill_in(self._settings.obs.all_rules, self._settings.presets)
+        self.scenes.state = carried_over(before.scenes.state, rules)
+        # A scene that is entered anew is looked at anew: its rule is applied, which an item's preset comes after.
+        if self.scenes.state.scene is not None and before._settings.obs.preset_items:
+            self._items_of = before._items_of
 
     def begin(self, version: ObsVersion) -> None:
         """At each new connection."""

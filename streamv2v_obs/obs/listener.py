@@ -17,13 +17,12 @@ from streamv2v_obs.obs.chores import Chore, do_due
 from streamv2v_obs.obs.client import Events, Requests, no_is_an_answer, open_events, open_requests
 from streamv2v_obs.obs.events import Connected, Disconnected, Event, ExitStarted, VirtualCameraSwitched, parse
 from streamv2v_obs.obs.hearing import Hearing
-from streamv2v_obs.obs.policy import State, carried_over
+from streamv2v_obs.obs.policy import State
 from streamv2v_obs.obs.prompt_text import PromptText
 from streamv2v_obs.obs.scenes import HEARTBEAT_S
 from streamv2v_obs.obs.wishes import Steered
 from streamv2v_obs.obs.write_back import SoundDelay, StatusText
-from streamv2v_obs.presets import fill_in
-from streamv2v_obs.settings import Settings
+from streamv2v_obs.settings import ObsSettings, Settings
 from streamv2v_obs.stats import ObsStatus
 
 log = logging.getLogger(__name__)
@@ -47,11 +46,12 @@ class ObsListener:
     """Applies what OBS says as long as it can be reached, and waits for it as long as it cannot.
 
     ``steered`` is called by its thread. Losing OBS asks nothing of it: what is in force stays in force. ``before``
-    is the state of the listener that this one takes over from.
+    is the listener that this one takes over from, and that has ended: what it has heard is no news.
     """
 
-    def __init__(self, settings: Settings, steered: Steered, before: State = State()) -> None:  # noqa: B008 - frozen
+    def __init__(self, settings: Settings, steered: Steered, before: ObsListener | None = None) -> None:
         self._settings = settings.obs
+        self._after: ObsSettings | None = None  # those of the listener that takes over
         self._steered = steered
         self._thread = threading.Thread(target=self._run, name="obs", daemon=True)
         self._stopping = threading.Event()
@@ -62,15 +62,21 @@ class ObsListener:
         self._complaints: dict[str, str] = {}  # matter -> what cannot be done
         self._hearing = Hearing(settings, steered, self._complain)
         self._scenes = self._hearing.scenes
-        self._scenes.state = carried_over(before, fill_in(settings.obs.all_rules, settings.presets))
-        self._chores = _chores(settings, steered)
+        if before is not None:
+            self._hearing.take_over(before._hearing)
+        going_on = () if before is None else _going_on(before._chores, before._settings, settings.obs)
+        self._chores: tuple[Chore, ...] = _chores(settings, steered, going_on)
 
     def start(self) -> None:
         """Begin; once."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Ask for the end; even a request to an OBS that is frozen is given up at once."""
+    def stop(self, after: ObsSettings | None = None) -> None:
+        """Ask for the end; even a request to an OBS that is frozen is given up at once.
+
+        ``after`` are the settings of a listener that takes over: what both set in OBS is not put back.
+        """
+        self._after = after
         self._stopping.set()
         with self._lock:
             links = list(self._links)
@@ -143,7 +149,8 @@ class ObsListener:
                 self._links.clear()
 
     def _put_back(self) -> None:
-        changed = [chore for chore in self._chores if chore.changed]
+        going_on = () if self._after is None else _going_on(self._chores, self._settings, self._after)
+        changed = [chore for chore in self._chores if chore.changed and chore not in going_on]
         if not changed or self._status.state != "connected":
             return
         # Not by the connection that was: ``stop`` closed it, since its thread may have waited for a frozen OBS.
@@ -230,12 +237,25 @@ def _user_of(settings: Settings, steered: Steered) -> Callable[[str], None]:
     return ask
 
 
-def _chores(settings: Settings, steered: Steered) -> tuple[Chore, ...]:
+def _going_on(chores: tuple[Chore, ...], old: ObsSettings, new: ObsSettings) -> tuple[Chore, ...]:
+    """Those of ``chores`` that ``new`` asks for, too, of the same OBS."""
+    if (old.host, old.port) != (new.host, new.port) or not new.enabled:
+        return ()
+    keys = {chore: chore.matter.removeprefix("obs.") for chore in chores}
+    return tuple(chore for chore, key in keys.items() if getattr(old, key) == getattr(new, key))
+
+
+def _chores(settings: Settings, steered: Steered, going_on: tuple[Chore, ...]) -> tuple[Chore, ...]:
+    known = {chore.matter: chore for chore in going_on}
     chores: list[Chore] = []
     if settings.obs.prompt_text is not None:
-        chores.append(PromptText(settings.obs.prompt_text, _user_of(settings, steered)))
+        use = _user_of(settings, steered)
+        words = known.get(PromptText.matter)
+        if isinstance(words, PromptText):
+            words.use = use
+        chores.append(words or PromptText(settings.obs.prompt_text, use))
     if settings.obs.status_text is not None:
-        chores.append(StatusText(settings.obs.status_text, steered.status))
+        chores.append(known.get(StatusText.matter) or StatusText(settings.obs.status_text, steered.status))
     if settings.obs.audio_sync is not None:
-        chores.append(SoundDelay(settings.obs.audio_sync, steered.status))
+        chores.append(known.get(SoundDelay.matter) or SoundDelay(settings.obs.audio_sync, steered.status))
     return tuple(chores)

@@ -19,7 +19,10 @@ LIMIT = 1000
 
 
 class PromptText:
-    """A chore that calls ``use`` with each new text, once; an empty text leaves the prompt as it is."""
+    """A chore that calls ``use`` with each new text, once; an empty text leaves the prompt as it is.
+
+    ``use`` may be another one later.
+    """
 
     matter = "obs.prompt_text"
     changed = False
@@ -27,7 +30,7 @@ class PromptText:
     def __init__(self, source: str, use: Callable[[str], None]) -> None:
         self.due_at = 0.0
         self._source = source  # its name now; it may be renamed while we listen
-        self._use = use
+        self.use = use
         self._told = False  # OBS tells changes by itself
         self._used: str | None = None
         self._typed: str | None = None  # not used yet, since when it was last changed:
@@ -60,7 +63,7 @@ class PromptText:
         if self._typed is not None and now >= self._typed_at + PAUSE_S:
             self._used, self._typed = _words(self._typed), None
             if 0 < len(self._used) <= LIMIT:
-                self._use(self._used)
+                self.use(self._used)
         if self._typed is not None:
             self.due_at = self._typed_at + PAUSE_S
         else:
