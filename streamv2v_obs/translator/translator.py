@@ -83,15 +83,20 @@ class Translator:
                 model.dtype,
                 row_by_row=row_threads > 0,
             )
-            self._prompt = PromptInForce(model.text, lambda: model.weights_version, settings.prompt)
-        self._paths = Paths(
-            model,
-            self._latents,
-            (self.width, self.height),
-            lambda: self._prompt.encode(self.prompt),
-            openvino=openvino,
-            row_threads=row_threads,
-        )
+            try:
+                self._prompt = PromptInForce(model.text, lambda: model.weights_version, settings.prompt)
+                # Trials of a faster path are the first whole frames: there it shows whether they fit.
+                self._paths = Paths(
+                    model,
+                    self._latents,
+                    (self.width, self.height),
+                    lambda: self._prompt.encode(self.prompt),
+                    openvino=openvino,
+                    row_threads=row_threads,
+                )
+            except BaseException:
+                self._latents.close()
+                raise
         # Graphs of OpenVINO are made for one schedule.
         measured = settings.schedule == "auto" and settings.steps > 1 and self._paths.graphs is None
         self._trial = ScheduleTrial(source_fps) if measured and source_fps is not None else None
