@@ -164,10 +164,10 @@ def measure(steps: int, size: int, out: Path, say: Say, make: Callable[[], tuple
         size=size,
         tensors="torch's fake tensors",
         found={"launches": arms["ours"] | {"no_rung_eager": arms["no rung"]["eager"]}, "arms": arms},
-        notes="Nothing was run: a whole frame, uint8 to uint8, with a full bank. eager: ATen operations that compute or "
-        "copy, an attention being one; no rung: the same frame with every rung of translator.speed off; compiled: nodes of Inductor's scheduler after fusion, lowered for a CPU, since no GPU was there; a "
-        "GPU's fusion differs a little. update: operations of the bank's update, every 4th frame, after the picture "
-        "was handed on.",
+        notes="Nothing was run: a whole frame, uint8 to uint8, with a full bank. eager: ATen operations that compute "
+        "or copy, an attention being one; no rung: the same frame with every rung of translator.speed off; compiled: "
+        "nodes of Inductor's scheduler after fusion, lowered for a CPU, since no GPU was there; a GPU's fusion "
+        "differs a little. update: operations of the bank's update, every 4th frame, after the picture was handed on.",
         load_before=load_before,
         includes=("preprocess", "encode", "unet", "scheduler", "decode", "postprocess"),
     )
