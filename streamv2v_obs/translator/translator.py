@@ -57,6 +57,7 @@ class Translator:
         self._model = model
         self._live = live
         self._fade: Ramp | None = None
+        self._faded = 0.0
         self._fusion = settings.fusion.strength
         coder = model.autoencoder
         if self.width % coder.factor or self.height % coder.factor:
@@ -192,14 +193,15 @@ class Translator:
     def fade_bank(self, seconds: float) -> None:
         """Let the bank's hold on the picture (fusion) go down to nothing over ``seconds``; then empty the bank.
 
-        Unlike ``reset_bank`` this leaves the frames in flight alone, and the picture does not jump.
+        Unlike ``reset_bank`` this leaves the frames in flight alone. Attention to the bank stays whole until it is
+        emptied. A second call while a fade runs goes on from where that one is.
         """
-        self._fade = Ramp(seconds)
+        self._fade = Ramp(seconds, self._faded)
 
     def _fade_bank_at(self, captured_at: float) -> None:
         if self._fade is None:
             return
-        share = self._fade.at(captured_at)
+        share = self._faded = self._fade.at(captured_at)
         self._latents.set_fusion(self._fusion * (1 - share))
         if share == 1:
             self._latents.forget_bank()
@@ -207,7 +209,7 @@ class Translator:
 
     def _end_fade(self) -> None:
         if self._fade is not None:
-            self._fade = None
+            self._fade, self._faded = None, 0.0
             self._latents.set_fusion(self._fusion)
 
     def snapshot(self) -> BankSnapshot:
