@@ -213,8 +213,9 @@ class Translator:
             self._latents.set_fusion(self._fusion)
 
     def snapshot(self) -> BankSnapshot:
-        """A copy of bank and frames in flight, on the model's device."""
-        return self._latents.snapshot()
+        """A copy of bank and frames in flight, on the model's device. Raises OutOfDeviceMemory."""
+        with _memory_said_plainly(self._latents.steps):
+            return self._latents.snapshot()
 
     def restore(self, snapshot: BankSnapshot, *, in_flight: bool = True) -> None:
         """Go on exactly as from ``snapshot``; ``in_flight=False`` brings back the bank alone and starts warm.
