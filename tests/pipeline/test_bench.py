@@ -157,6 +157,21 @@ def test_a_cold_start_is_torch_s(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert set(json.loads(capsys.readouterr().out)) == {"import_s", "load_s"}
 
 
+def test_every_prompt_that_is_switched_to_is_encoded(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[str] = []
+    encode = subject.model.text.encode
+
+    def noted(prompt: str) -> torch.Tensor:
+        encoded.append(prompt)
+        return encode(prompt)
+
+    monkeypatch.setattr(subject.model.text, "encode", noted)
+    behaviour.prompt_switch(subject, 6, 4, 1, tmp_path, quiet)
+    assert len(encoded) == len(set(encoded)) == 1 + 6, "the one at the beginning, and each switch's"
+
+
 def test_the_reference_can_be_told_apart() -> None:
     """Else the comparison above could not fail: other partitions are other pictures."""
     subject = tiny_subject()
