@@ -194,7 +194,7 @@ def launches(
     size: Annotated[int, typer.Option(min=64, help="Width and height of the picture.")] = 512,
     out: Out = None,
 ) -> None:
-    """Kernels that a frame of SD 1.5 launches, as it is and compiled, counted on the graph; needs no GPU."""
+    """Kernels that a frame of SD 1.5 launches: every rung off, as it is, compiled; counted, without a GPU."""
     from streamv2v_obs.bench import launches as counting
 
     say(str(counting.measure(steps, size, results_folder(out), say)))

@@ -195,7 +195,8 @@ def prompt_switch(subject: Subject, switches: int, every: int, warm_up: int, out
         for number in range(switches):
             plain = arm.run(every)
             began_at = time.perf_counter()
-            arm.translator.set_prompt(PROMPTS[number % len(PROMPTS)])
+            # None twice: the translator keeps what it has encoded.
+            arm.translator.set_prompt(f"{PROMPTS[number % len(PROMPTS)]}, take {number + 1}")
             arm.wait()
             encode_ms.append(1000 * (time.perf_counter() - began_at))
             asked = arm.index

@@ -145,7 +145,7 @@ def measure(plan: Plan, out: Path, say: Callable[[str], None]) -> Path:
         notes="config, protocol and the figures outside grid are those of torch, 256x256, two steps; grid holds all "
         "cells, by backend, size and steps. frame_ms includes the bank's update, latency_ms.compute ends before it. "
         "Ratios compare means of blocks of frames, so that updates weigh what they cost. startup is the median of "
-        "fresh processes; first_frame_s counts from the start of the process. "
+        "fresh processes, in which torch computes; first_frame_s counts from the start of the process. "
         + ("" if "openvino" in arms_of else "OpenVINO was not installed."),
     )
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,13 +14,13 @@ from streamv2v_obs.bench import results
 from streamv2v_obs.bench.subject import Say
 from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.eval.arms import Arm
-from streamv2v_obs.eval.evaluation import Plan, choose_arms, run, work_folder
+from streamv2v_obs.eval.evaluation import Plan, choose_arms, run, stamps, work_folder
 from streamv2v_obs.eval.report import render
 from streamv2v_obs.eval.suite import SUITES, videos
 from streamv2v_obs.eval.summary import summarize
-from streamv2v_obs.settings import Settings
+from streamv2v_obs.settings import ModelSettings, Settings
 from streamv2v_obs.translator.devices import choose_device, choose_dtype
-from streamv2v_obs.translator.presets import demo_folder
+from streamv2v_obs.translator.origins import Origin, find
 
 PROMPTS = ("an oil painting", "a pencil drawing")
 
@@ -40,17 +41,23 @@ class Wish:
 
 
 def make_plan(settings: Settings, wish: Wish) -> Plan:
-    """Raises ConfigError for a suite, an arm or a folder that is not there."""
+    """Without the arm ``foreign`` where there is no other clip to take features from.
+
+    Raises ConfigError for a suite, an arm or a folder that is not there.
+    """
     if wish.folder is None and wish.suite not in SUITES:
         raise ConfigError(f"--suite {wish.suite}: allowed are {', '.join(SUITES)}")
     specs = videos(wish.folder) if wish.folder is not None else SUITES[wish.suite]
+    arms = choose_arms(wish.arms or ["all"], wish.variants)
+    if len(specs) < 2:  # the one clip would be shown its own features
+        arms = tuple(arm for arm in arms if arm.control != "foreign")
     return Plan(
         model=settings.model,
         base=settings.translator,
         specs=specs,
         prompts=tuple(wish.prompts or PROMPTS),
         seeds=tuple(range(wish.seeds)),
-        arms=choose_arms(wish.arms or ["all"], wish.variants),
+        arms=arms,
         frames=wish.frames,
         side=wish.side,
     )
@@ -69,17 +76,38 @@ def processes_for(settings: Settings, wished: int | None) -> int:
     return wished or (1 if on_gpu else os.cpu_count() or 1)
 
 
+def sources() -> str:
+    """Of the package's code as it lies here, committed or not."""
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def weights_of(settings: ModelSettings, origin: Origin) -> str:
+    """All files that the model is read from, with size and time of change."""
+    ours = (origin.path, origin.config, origin.tiny_autoencoder, *origin.loras)
+    named = (settings.autoencoder, *(lora.path for lora in (*settings.loras, *settings.styles.values())))
+    given = (Path(name).expanduser() for name in named)
+    return "\n".join(stamps([*(path for path in ours if path is not None), *given]))
+
+
 def evaluate(
     settings: Settings, wish: Wish, out: Path, report: Path, tell: Callable[[int, int], None], say: Say
 ) -> Path:
     """Run what is missing, write ``out``/quality*.json and the page ``report``. Resumed where it was interrupted."""
     load_before = results.load_now()
+    origin = find(settings.model.name, choose_device(settings.model.device), say)
+    if settings.model.name == "auto":  # which may be another one tomorrow
+        settings = settings.model_copy(update={"model": settings.model.model_copy(update={"name": origin.name})})
     plan = make_plan(settings, wish)
     name = settings.model.name
-    folder = demo_folder() if name in ("demo", "auto") else Path(name)
-    weights = results.sha256_of_weights(folder) if folder.is_dir() else name
+    if len(plan.arms) < len(choose_arms(wish.arms or ["all"], wish.variants)):
+        say("one clip alone: without the arm foreign, which takes another clip's features")
     code = results.commit()
-    work = work_folder(plan.fingerprint(code, weights))
+    work = work_folder(plan.fingerprint(sources(), weights_of(settings.model, origin)))
     say(f"{len(plan.jobs)} jobs of {len(plan.arms)} arms and {len(plan.seeds)} seeds; what is done lies in {work}")
     records = run(plan, work, processes_for(settings, wish.processes), tell)
     found = summarize(records)
@@ -111,7 +139,7 @@ def evaluate(
         env=results.environment(str(device), load_before, torch.get_num_threads()),
         config=results.configuration(
             settings,
-            model=name if name != "auto" else "demo",
+            model=name,
             dtype=dtype,
             schedule="stream" if plan.base.steps > 1 and plan.base.schedule != "sequential" else "sequential",
             width=plan.side,

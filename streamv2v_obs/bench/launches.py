@@ -27,10 +27,10 @@ from streamv2v_obs.translator.rungs import Rungs
 from streamv2v_obs.translator.static_frame import StaticFrame
 from streamv2v_obs.translator.stream_batch import Origin
 
-PUBLISHED = SpeedSettings(
+NO_RUNG = SpeedSettings(
     joined_qkv=False, padded_heads=False, cached_prompt=False, cached_time=False, late_update=False
 )
-"""No rung: every projection by itself, prompt and time computed with every frame."""
+"""Our own frame with every projection by itself, prompt and time computed with every frame."""
 
 
 def fused_kernels(graph: Any, inputs: list[Any]) -> Counter[str]:
@@ -143,7 +143,7 @@ def measure(steps: int, size: int, out: Path, say: Say, make: Callable[[], tuple
     """Write ``out``/launches_sd15_sS.json; ``make`` stands in for Stable Diffusion's UNet and TAESD."""
     load_before = results.load_now()
     arms: results.Section = {}
-    for name, speed in (("published", PUBLISHED), ("ours", SpeedSettings(padded_heads=False))):
+    for name, speed in (("no rung", NO_RUNG), ("ours", SpeedSettings(padded_heads=False))):
         torch._dynamo.reset()
         with torch.device("meta"):
             unet, coder = make() if make is not None else (sd15_unet(), taesd())
@@ -163,11 +163,11 @@ def measure(steps: int, size: int, out: Path, say: Say, make: Callable[[], tuple
         steps=steps,
         size=size,
         tensors="torch's fake tensors",
-        found={"launches": arms["ours"] | {"published_eager": arms["published"]["eager"]}, "arms": arms},
-        notes="Nothing was run: a whole frame, uint8 to uint8, with a full bank. eager: ATen operations that are no "
-        "views; compiled: nodes of Inductor's scheduler after fusion, lowered for a CPU, since no GPU was there; a "
-        "GPU's fusion differs a little. update: operations of the bank's update, every 4th frame, after the picture "
-        "was handed on.",
+        found={"launches": arms["ours"] | {"no_rung_eager": arms["no rung"]["eager"]}, "arms": arms},
+        notes="Nothing was run: a whole frame, uint8 to uint8, with a full bank. eager: ATen operations that compute "
+        "or copy, an attention being one; no rung: the same frame with every rung of translator.speed off; compiled: "
+        "nodes of Inductor's scheduler after fusion, lowered for a CPU, since no GPU was there; a GPU's fusion "
+        "differs a little. update: operations of the bank's update, every 4th frame, after the picture was handed on.",
         load_before=load_before,
         includes=("preprocess", "encode", "unet", "scheduler", "decode", "postprocess"),
     )

@@ -157,7 +157,8 @@ def measure(out: Path, say: Say, sizes: tuple[int, ...] = (512, 384), small: Any
         notes="Nothing was run. bank: K, V and O and the current frame's; kept: joined projections, keys of the "
         "prompt, partitions and the like; frame, update: the most that tensors of their work hold at one time, "
         "attention without its matrix. grown: what the frames after the second, an update among them, left behind. "
-        "not_ours: an estimate of CUDA's context, workspaces and the desktop. config is about the first row; each "
+        "not_ours: an estimate of CUDA's context, workspaces and the desktop. Banks kept for scenes to "
+        "come back to are left out: each takes up to another bank_gib. config is about the first row; each "
         "row's name says its size, steps and bank.",
         load_before=load_before,
         includes=("encode", "unet", "bank-update", "scheduler", "decode"),

@@ -17,16 +17,36 @@ META = torch.device("meta")
 """Tensors that have shapes and no contents: the whole model fits anywhere, and a frame takes a second."""
 
 
+_ATEN = torch.ops.aten
+_NOTHING = frozenset(
+    {
+        *(_ATEN.empty, _ATEN.empty_like, _ATEN.empty_strided, _ATEN.new_empty, _ATEN.new_empty_strided),
+        *(_ATEN._unsafe_view, _ATEN.dropout),
+    }
+)
+"""No views by their schema, and yet nothing is launched for them: every model here is one that is not trained."""
+_ONE_KERNEL = frozenset({_ATEN.scaled_dot_product_attention})
+"""What torch may write out as several operations, though a device has one for it."""
+
+
 class Launches(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts operations that compute or copy; views are free."""
+    """Counts operations that compute or copy; views, and memory laid out, are free."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += not func.is_view
-        return func(*args, **(kwargs or {}))
+        given = kwargs or {}
+        nothing = func.namespace == "prim" or func.overloadpacket in _NOTHING  # prim asks, as on which device
+        if not nothing and func.overloadpacket not in _ONE_KERNEL:
+            # Under inference_mode composite operations come whole, and a cast or a copy would look like a view.
+            with self:
+                answer = func.decompose(*args, **given)
+            if answer is not NotImplemented:
+                return answer
+        self.count += not nothing and not func.is_view
+        return func(*args, **given)
 
 
 def place(module: torch.nn.Module) -> None:

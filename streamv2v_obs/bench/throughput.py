@@ -214,13 +214,16 @@ def rungs(subject: Subject, *, compiling: bool = False) -> list[Rung]:
 
 
 def ladder(subject: Subject, effort: Effort, out: Path, say: Say, *, compiling: bool = False) -> Path:
-    """Each rung's frame time, all in turns in one process; a rung that cannot be had here is left out."""
+    """Each rung's frame time, all in turns in one process; a rung that cannot be had here is left out.
+
+    torch computes, whatever model.backend says: OpenVINO's graphs know no rungs.
+    """
     arms: list[Arm] = []
     described = ""
     for rung in rungs(subject, compiling=compiling):
         # A model each: translators over one share its memory layout, and what is put into it.
         own = subject.settings.model
-        model, _ = open_model(own.model_copy(update={"dtype": rung.dtype or own.dtype}))
+        model, _ = open_model(own.model_copy(update={"dtype": rung.dtype or own.dtype, "backend": "torch"}))
         settings = subject.translator(**rung.translator)
         arm, described = new_arm(rung.name, model, settings, subject.width, subject.height)
         arms.append(arm)
@@ -250,6 +253,7 @@ def ladder(subject: Subject, effort: Effort, out: Path, say: Say, *, compiling: 
         last.translator,
         protocol(effort, warm, described, interleaved=True, timed=len(last.frame_ms) // effort.repeats),
         found,
-        "Figures outside rungs are the last rung's. gain compares with the rung before; the first one's is 1.",
+        "Figures outside rungs are the last rung's. gain compares with the rung before; the first one's is 1. "
+        "torch computes all of them.",
         [{"name": "three windows of the warm-up agreed within 2 %", "pass": steady}],
     )

@@ -58,10 +58,7 @@ class Looks:
     def apply(self, change: Change) -> Applied:
         """Apply everything of ``change`` but its source."""
         if change.save_as is not None and self.translator.bank_filled:
-            self._banks[change.save_as] = self.translator.snapshot()
-            self._banks.move_to_end(change.save_as)
-            while len(self._banks) > self._settings.bank.scenes:
-                self._banks.popitem(last=False)
+            self._save(change.save_as)
         note = ""
         before = self.translator
         try:
@@ -109,6 +106,23 @@ class Looks:
             self.translator = made
         elif change.strength is not None:
             self.translator.set_strength(change.strength)
+
+    def _save(self, scene: str) -> None:
+        """Keep the bank of ``scene``; where memory is short, in place of the oldest ones, or not at all."""
+        self._banks.pop(scene, None)
+        saved: BankSnapshot | None = None
+        while saved is None:
+            try:
+                saved = self.translator.snapshot()
+            except OutOfDeviceMemory:
+                if not self._banks:
+                    log.warning("the device's memory is too small to keep the bank of scene %s", scene)
+                    return
+                oldest, _ = self._banks.popitem(last=False)
+                log.warning("the device's memory is too small for the banks of all scenes: %s's is let go of", oldest)
+        self._banks[scene] = saved
+        while len(self._banks) > self._settings.bank.scenes:
+            self._banks.popitem(last=False)
 
     def _restore(self, saved: BankSnapshot) -> bool:
         try:

@@ -114,6 +114,7 @@ def run_arm(
         prompt = model.text.encode(settings.prompt)
         departed: list[Departed] = []
         memories: list[FeaturesSnapshot] = []
+        _wait(model)
         began_at = time.perf_counter()
         for number, latent in enumerate(latents):
             origin = Origin(float(number), number)
@@ -132,6 +133,7 @@ def run_arm(
                 departed.append(core.step(latents[-1], prompt, Origin(float(number), number)))
         else:
             departed += core.flush()
+        _wait(model)
         took_s = time.perf_counter() - began_at
         bank = core.bank
         mib = 0.0 if bank is None else bank.bytes / 2**20
@@ -145,6 +147,11 @@ def run_arm(
     if len(kept) != len(latents):
         raise RuntimeError(f"{len(latents)} frames went in and {len(kept)} came out")
     return Run(kept, memories, 1000 * took_s / len(latents), mib)
+
+
+def _wait(model: Model) -> None:
+    if model.device.type == "cuda":  # whose work is only handed in when a call returns
+        torch.cuda.synchronize(model.device)
 
 
 def _bank_of(core: LatentTranslator) -> Any:

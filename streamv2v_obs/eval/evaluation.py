@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -49,7 +49,10 @@ class Plan:
         described = {
             "model": self.model.model_dump(mode="json"),
             "base": self.base.model_dump(mode="json"),
-            "specs": [asdict(spec) | {"path": str(spec.path)} for spec in self.specs],
+            "specs": [
+                asdict(spec) | {"path": str(spec.path), "files": [] if spec.path is None else stamps([spec.path])}
+                for spec in self.specs
+            ],
             "arms": [asdict(arm) for arm in self.arms],
             "rest": [self.prompts, self.seeds, self.frames, self.side, self.lags, code, weights],
         }
@@ -66,8 +69,22 @@ class Plan:
         return prompt == 0 and kinds[clip] in SHOWN_KINDS and kinds.index(kinds[clip]) == clip
 
 
+def stamps(paths: Iterable[Path]) -> list[str]:
+    """Path, size and time of change of each file, and of those in each folder; what is not there is left out."""
+    found = []
+    for path in paths:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                about = file.stat()
+                found.append(f"{file.absolute()} {about.st_size} {about.st_mtime_ns}")
+    return found
+
+
 def choose_arms(names: Sequence[str], variants: Sequence[Arm] = ()) -> tuple[Arm, ...]:
-    """Arms by name or by the name of a set, ``off`` always among them, in the order of ``ARMS``, then ``variants``."""
+    """Arms by name or by the name of a set, ``off`` always among them, in the order of ``ARMS``, then ``variants``.
+
+    Raises ConfigError for a name that is not known, and for a variant of a name that is taken.
+    """
     every = (*ARMS, *APPENDIX)
     known = {arm.name for arm in every}
     wanted = {"off"}
@@ -75,6 +92,11 @@ def choose_arms(names: Sequence[str], variants: Sequence[Arm] = ()) -> tuple[Arm
         if name not in known and name not in SETS:
             raise ConfigError(f"--arms {name}: allowed are {', '.join([*SETS, *sorted(known)])}")
         wanted |= set(SETS.get(name, (name,)))
+    taken = set(known)
+    for variant in variants:
+        if variant.name in taken:
+            raise ConfigError(f"--variant {variant.name}: there is an arm of this name; choose another one")
+        taken.add(variant.name)
     return (*(arm for arm in every if arm.name in wanted), *variants)
 
 

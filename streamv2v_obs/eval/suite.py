@@ -68,12 +68,19 @@ SUITES = {
 
 
 def videos(folder: Path) -> tuple[ClipSpec, ...]:
-    """The video files of a folder. Raises ConfigError where there is none."""
+    """The video files of a folder. Raises ConfigError where there is none, or two of one name."""
     endings = {".mp4", ".mkv", ".mov", ".webm", ".avi"}
     found = sorted(path for path in folder.glob("*") if path.suffix.lower() in endings)
     if not found:
         raise ConfigError(f"--videos {folder}: holds no video; looked for {', '.join(sorted(endings))}")
-    return tuple(ClipSpec(path.stem, "video", path=path) for path in found)
+    named: dict[str, Path] = {}
+    for path in found:
+        other = named.setdefault(path.stem, path)
+        if other is not path:
+            raise ConfigError(
+                f"--videos {folder}: {other.name} and {path.name} are both called {path.stem}; rename one"
+            )
+    return tuple(ClipSpec(name, "video", path=path) for name, path in named.items())
 
 
 @dataclass(frozen=True)

@@ -20,18 +20,20 @@ class PromptEncoder(Protocol):
 
 
 class Ramp:
-    """From 0 to 1 over ``seconds``, counted by capture times from the first frame that asks."""
+    """From ``start`` to 1 over ``seconds``, counted by capture times from the first frame that asks."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, start: float = 0.0) -> None:
         self._seconds = seconds
+        self._start = start
         self._began_at: float | None = None
 
     def at(self, captured_at: float) -> float:
-        """The share that is over for the frame captured then: 0 for the first one, 1 at the end and after it."""
+        """The share that is over for the frame captured then: ``start`` at the first one, 1 from the end on."""
         if self._began_at is None:
             self._began_at = captured_at
         # A source that was changed on the way may count its time from elsewhere.
-        return min(1.0, max(0.0, (captured_at - self._began_at) / self._seconds))
+        over = min(1.0, max(0.0, (captured_at - self._began_at) / self._seconds))
+        return self._start + (1 - self._start) * over
 
 
 class PromptInForce:

@@ -57,6 +57,7 @@ class Translator:
         self._model = model
         self._live = live
         self._fade: Ramp | None = None
+        self._faded = 0.0
         self._fusion = settings.fusion.strength
         coder = model.autoencoder
         if self.width % coder.factor or self.height % coder.factor:
@@ -83,15 +84,20 @@ class Translator:
                 model.dtype,
                 row_by_row=row_threads > 0,
             )
-            self._prompt = PromptInForce(model.text, lambda: model.weights_version, settings.prompt)
-        self._paths = Paths(
-            model,
-            self._latents,
-            (self.width, self.height),
-            lambda: self._prompt.encode(self.prompt),
-            openvino=openvino,
-            row_threads=row_threads,
-        )
+            try:
+                self._prompt = PromptInForce(model.text, lambda: model.weights_version, settings.prompt)
+                # Trials of a faster path are the first whole frames: there it shows whether they fit.
+                self._paths = Paths(
+                    model,
+                    self._latents,
+                    (self.width, self.height),
+                    lambda: self._prompt.encode(self.prompt),
+                    openvino=openvino,
+                    row_threads=row_threads,
+                )
+            except BaseException:
+                self._latents.close()
+                raise
         # Graphs of OpenVINO are made for one schedule.
         measured = settings.schedule == "auto" and settings.steps > 1 and self._paths.graphs is None
         self._trial = ScheduleTrial(source_fps) if measured and source_fps is not None else None
@@ -191,14 +197,15 @@ class Translator:
     def fade_bank(self, seconds: float) -> None:
         """Let the bank's hold on the picture (fusion) go down to nothing over ``seconds``; then empty the bank.
 
-        Unlike ``reset_bank`` this leaves the frames in flight alone, and the picture does not jump.
+        Unlike ``reset_bank`` this leaves the frames in flight alone. Attention to the bank stays whole until it is
+        emptied. A second call while a fade runs goes on from where that one is.
         """
-        self._fade = Ramp(seconds)
+        self._fade = Ramp(seconds, self._faded)
 
     def _fade_bank_at(self, captured_at: float) -> None:
         if self._fade is None:
             return
-        share = self._fade.at(captured_at)
+        share = self._faded = self._fade.at(captured_at)
         self._latents.set_fusion(self._fusion * (1 - share))
         if share == 1:
             self._latents.forget_bank()
@@ -206,12 +213,13 @@ class Translator:
 
     def _end_fade(self) -> None:
         if self._fade is not None:
-            self._fade = None
+            self._fade, self._faded = None, 0.0
             self._latents.set_fusion(self._fusion)
 
     def snapshot(self) -> BankSnapshot:
-        """A copy of bank and frames in flight, on the model's device."""
-        return self._latents.snapshot()
+        """A copy of bank and frames in flight, on the model's device. Raises OutOfDeviceMemory."""
+        with _memory_said_plainly(self._latents.steps):
+            return self._latents.snapshot()
 
     def restore(self, snapshot: BankSnapshot, *, in_flight: bool = True) -> None:
         """Go on exactly as from ``snapshot``; ``in_flight=False`` brings back the bank alone and starts warm.

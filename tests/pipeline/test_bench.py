@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from jsonschema import Draft202012Validator
 from streamv2v_obs.bench import (
     arithmetic,
     behaviour,
+    cold_start,
     comparison,
     gpu,
     memory,
@@ -33,6 +34,8 @@ from streamv2v_obs.bench.subject import Subject
 from streamv2v_obs.bench.throughput import Effort
 from streamv2v_obs.bench.timing import Arm, take_turns
 from streamv2v_obs.errors import ConfigError
+from streamv2v_obs.settings import ModelSettings
+from streamv2v_obs.translator.loading import Model, load_model
 from streamv2v_obs.translator.merging import draw_partitions
 from tests.rigs.latents import attentive_unet
 from tests.rigs.tiny_models import tiny_taesd
@@ -116,6 +119,59 @@ def test_the_published_order_of_operations_paints_the_same_pictures(measured: di
     assert told["max_grey_levels"] <= 1
 
 
+def test_openvino_computes_no_rung_and_no_arm(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    class Enough(Exception):
+        """What is opened first tells."""
+
+    def opened(settings: ModelSettings) -> NoReturn:
+        asked.append(settings.backend)
+        raise Enough
+
+    def alike(subject: Subject, *_: object) -> NoReturn:
+        asked.append(subject.model.backend)
+        raise Enough
+
+    monkeypatch.setattr(throughput, "open_model", opened)
+    monkeypatch.setattr(comparison, "pictures_alike", alike)
+    assert subject.model.backend == "auto"
+    for measure in (throughput.ladder, comparison.compare):
+        with pytest.raises(Enough):
+            measure(subject, EFFORT, tmp_path, quiet)
+    assert asked == ["torch", "torch"]
+
+
+def test_a_cold_start_is_torch_s(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    asked: list[str] = []
+
+    def load(settings: ModelSettings) -> Model:
+        asked.append(settings.backend)
+        return load_model(settings.model_copy(update={"width": 64, "height": 64}))
+
+    monkeypatch.setattr("streamv2v_obs.translator.loading.load_model", load)
+    cold_start.main(steps=1)
+    assert asked == ["torch"]
+    assert set(json.loads(capsys.readouterr().out)) == {"import_s", "load_s"}
+
+
+def test_every_prompt_that_is_switched_to_is_encoded(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[str] = []
+    encode = subject.model.text.encode
+
+    def noted(prompt: str) -> torch.Tensor:
+        encoded.append(prompt)
+        return encode(prompt)
+
+    monkeypatch.setattr(subject.model.text, "encode", noted)
+    behaviour.prompt_switch(subject, 6, 4, 1, tmp_path, quiet)
+    assert len(encoded) == len(set(encoded)) == 1 + 6, "the one at the beginning, and each switch's"
+
+
 def test_the_reference_can_be_told_apart() -> None:
     """Else the comparison above could not fail: other partitions are other pictures."""
     subject = tiny_subject()
@@ -156,6 +212,27 @@ def test_arithmetic_is_counted_and_not_computed(tmp_path: Path, schema: Draft202
     assert found["results"]["bank_overhead"]["ratio_flops"] >= 1
     layer = torch.zeros((3, 4), device="meta"), torch.zeros((4, 5), device="meta")
     assert arithmetic.counted(lambda: layer[0] @ layer[1]) == (2 * 3 * 4 * 5 / 1e9, 1)
+
+
+def test_what_computes_or_copies_is_a_launch_and_nothing_else_is() -> None:
+    def count(work: Callable[[], object]) -> int:
+        with shapes.Launches() as launched:
+            work()
+        return int(launched.count)
+
+    functional = torch.nn.functional
+    with torch.inference_mode():
+        wide, weight, bias = torch.zeros(1, 3, 4, dtype=torch.float16), torch.zeros(5, 4), torch.zeros(5)
+        full = wide.float()
+        heads = torch.zeros(1, 2, 3, 8)
+        assert count(wide.float) == 1
+        assert count(wide.mT.contiguous) == 1
+        assert count(lambda: wide.mT.reshape(12)) == 1
+        assert count(lambda: functional.linear(full, weight, bias)) == 1
+        assert count(lambda: functional.scaled_dot_product_attention(heads, heads, heads)) == 1
+        assert count(lambda: (wide.half(), wide.contiguous(), wide.view(12), wide.mT)) == 0
+        assert count(lambda: functional.dropout(wide, 0.5, training=False)) == 0
+        assert count(lambda: (torch.empty(3), torch.empty_like(wide))) == 0
 
 
 def test_on_a_gpu_the_ladder_has_every_rung_in_order(subject: Subject) -> None:
@@ -223,8 +300,8 @@ def test_what_is_fused_is_one_launch() -> None:
 def test_launches_are_counted_on_the_graph(tmp_path: Path, schema: Draft202012Validator) -> None:
     found = json.loads(Path(alone(SMALL.format(out=str(tmp_path)))).read_text(encoding="utf-8"))
     assert not [error.message for error in schema.iter_errors(found)]
-    ours, published = (found["results"]["arms"][name] for name in ("ours", "published"))
-    assert 0 < ours["compiled"] < ours["eager"] < published["eager"]
+    ours, bare = (found["results"]["arms"][name] for name in ("ours", "no rung"))
+    assert 0 < ours["compiled"] < ours["eager"] < bare["eager"]
     assert ours["compiled"] == sum(ours["compiled_parts"].values())
     (tmp_path / "one.json").write_text(json.dumps(found), encoding="utf-8")
     assert "launches a frame" in table.block(tmp_path)

@@ -138,6 +138,23 @@ def test_a_fading_bank_is_let_go_of_and_then_empty(translator: Translator) -> No
     assert translator._latents.rows.waiting, "the frames in flight were left alone"
 
 
+def test_a_second_fade_goes_on_from_where_the_first_one_is(translator: Translator) -> None:
+    show(translator, 0, 9)
+    strength = translator._latents.extension.strength
+    before = float(strength)
+    translator.fade_bank(0.4)
+    show(translator, 9, 3)
+    translator.fade_bank(0.2)
+    seen = []
+    for number in range(12, 16):
+        translator.step(frame(number))
+        seen.append(float(strength) / before)
+    assert [*seen[:2], seen[3]] == pytest.approx([0.5, 0.25, 1], abs=1e-5)
+    translator.fade_bank(0.4)
+    show(translator, 16, 1)
+    assert float(strength) == before, "one that is over leaves the next one whole"
+
+
 @pytest.mark.parametrize("by", ["reset", "restore"])
 def test_another_bank_ends_a_fade(translator: Translator, by: str) -> None:
     show(translator, 0, 5)

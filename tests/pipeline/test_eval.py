@@ -22,8 +22,9 @@ from streamv2v_obs.eval.report import render
 from streamv2v_obs.eval.suite import SUITES, ClipSpec, open_clip, videos
 from streamv2v_obs.eval.summary import summarize
 from streamv2v_obs.publish.recording import VideoWriter
-from streamv2v_obs.settings import ModelSettings, Settings, TranslatorSettings
+from streamv2v_obs.settings import Lora, ModelSettings, Settings, TranslatorSettings
 from streamv2v_obs.translator.loading import Model, load_model
+from streamv2v_obs.translator.origins import Origin
 
 SPECS = (ClipSpec("pan 1", "pan", 11), ClipSpec("still 1", "still", 12))
 SETTINGS = ModelSettings(name="demo", device="cpu", dtype="float32")
@@ -115,6 +116,40 @@ def test_records_of_other_settings_are_not_mixed_in() -> None:
         for code in ("a", "b")
     }
     assert len(prints) == 6
+
+
+def test_records_of_other_files_are_not_mixed_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = tmp_path / "a.mp4"
+    plan = replace(PLAN, specs=(ClipSpec("a", "video", path=clip),))
+    origin = Origin("model", tmp_path / "model")
+    origin.path.mkdir()
+    prints = []
+    for path in (clip, origin.path / "unet.safetensors", tmp_path / "lora.safetensors"):
+        for content in (b"first", b"other one"):
+            path.write_bytes(content)
+            settings = SETTINGS.model_copy(update={"loras": (Lora(path=str(tmp_path / "lora.safetensors")),)})
+            prints.append(plan.fingerprint("code", evaluation.weights_of(settings, origin)))
+    assert len(set(prints)) == 6
+    package = tmp_path / "package"
+    (package / "bench").mkdir(parents=True)
+    monkeypatch.setattr(evaluation, "__file__", str(package / "bench" / "evaluation.py"))
+    before = evaluation.sources()
+    (package / "new.py").write_text("uncommitted = True", encoding="utf-8")
+    assert evaluation.sources() != before
+
+
+def test_names_are_taken_once_and_one_clip_has_no_foreign_one(tmp_path: Path) -> None:
+    for names in (["dyme"], ["x", "x"]):
+        with pytest.raises(ConfigError, match=f"--variant {names[-1]}: "):
+            choose_arms(["bank"], [read_variant(f"{name}: bank.interval=8") for name in names])
+    (tmp_path / "a.mkv").touch()
+    wish = evaluation.Wish("held-out", tmp_path, (), 1, (), (), 6, 64, 1)
+    assert "foreign" not in [arm.name for arm in evaluation.make_plan(Settings(), wish).arms]
+    (tmp_path / "b.mkv").touch()
+    assert "foreign" in [arm.name for arm in evaluation.make_plan(Settings(), wish).arms]
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(ConfigError, match=r"a\.mkv and a\.mp4 are both called a"):
+        videos(tmp_path)
 
 
 def test_the_page_holds_all_it_shows(done: Path, records: list[dict[str, Any]]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import torch
 
 from streamv2v_obs.commands import Change
 from streamv2v_obs.engine.looks import Looks
@@ -13,6 +14,7 @@ from streamv2v_obs.errors import OutOfDeviceMemory
 from streamv2v_obs.frames import Frame
 from streamv2v_obs.settings import ModelSettings, TranslatorSettings
 from streamv2v_obs.translator import translator as translators
+from streamv2v_obs.translator.latent import BankSnapshot
 from streamv2v_obs.translator.loading import Model, load_model
 
 
@@ -100,6 +102,32 @@ def test_steps_that_do_not_fit_into_memory_leave_the_old_ones(looks: Looks, monk
     assert looks.translator.prompt == "p"
     assert looks.translator.bank_updates == updates
     assert isinstance(looks.translator, translators.Translator)
+    show(looks)
+
+
+def test_banks_that_memory_has_no_room_for_cost_the_oldest_one_and_not_the_engine(
+    looks: Looks, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    show(looks)
+    latents, room = looks.translator._latents, 2
+    copy = latents.snapshot
+
+    def snapshot() -> BankSnapshot:
+        if len(looks.scenes_stored) >= room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return copy()
+
+    monkeypatch.setattr(latents, "snapshot", snapshot)
+    for scene in "ABC":
+        looks.apply(Change(save_as=scene))
+    assert looks.scenes_stored == ("B", "C")
+    assert "A's is let go of" in caplog.text
+    looks.apply(Change(save_as="B"))
+    assert looks.scenes_stored == ("C", "B")
+    room = 0
+    assert looks.apply(Change(prompt="p", save_as="D")).change.prompt == "p"
+    assert list(looks.scenes_stored) == []
+    assert "too small to keep the bank of scene D" in caplog.text
     show(looks)
 
 

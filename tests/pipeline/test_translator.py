@@ -193,6 +193,19 @@ def test_too_little_memory_is_said_with_what_would_help(model: Model, monkeypatc
     translator.close()
 
 
+def test_too_little_memory_for_a_trial_is_said_as_well_and_leaves_nothing_in_the_unet(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    before = dict(model.unet.attn_processors)
+    monkeypatch.setattr(model.autoencoder, "decode", exhausted)
+    with pytest.raises(OutOfDeviceMemory, match=r"translator\.steps \(now 2\)"):
+        Translator(model, settings(speed={"compile": True}))  # whose trial is the constructor's
+    assert all(model.unet.attn_processors[name] is processor for name, processor in before.items())
+
+
 def test_bfloat16_pictures_are_near_float32_s(folder: Path, model: Model) -> None:
     """At least 30 dB: through random weights, 8 bits of mantissa come to about 1% of the range."""
     exact = Translator(model, settings(), live=False)
