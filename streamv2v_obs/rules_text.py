@@ -110,7 +110,9 @@ def _member(node: Any, name: str) -> tuple[Any, Any]:
 def _ends(node: Any) -> Iterator[int]:
     """Last lines of all that is in ``node``; a block's own end is where the next thing begins, comments skipped."""
     if isinstance(node, ScalarNode):
-        yield node.end_mark.line - (node.style in ("|", ">"))
+        # A value left empty stands where the next thing begins; its key says where it ends.
+        if node.start_mark.index < node.end_mark.index:
+            yield node.end_mark.line - (node.style in ("|", ">"))
     elif node.flow_style:
         yield node.end_mark.line
     else:

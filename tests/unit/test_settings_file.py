@@ -96,6 +96,20 @@ def test_a_text_that_looks_like_something_else_stays_a_text(path: Path, text: st
         assert file.write_rules(rules).obs.rules == tuple(rules)
 
 
+@pytest.mark.parametrize("after", ["", "\n", "    - scene: End\n      seed: 3\n", "# end\npublish:\n  hold_s: 3.0\n"])
+def test_a_rule_whose_last_value_is_left_empty_ends_there(path: Path, after: str) -> None:
+    """Found by tests.rigs.fuzz: to YAML an empty value stands where the next thing begins, be that the file's end."""
+    rule = "obs:\n  rules:\n    - scene: Chat\n      prompt: a watercolor\n      style:"
+    path.write_text(f"{rule}\n{after}", encoding="utf-8")
+    file = SettingsFile(path, ())
+    was = file.load().obs.rules
+    assert file.write_rules(was).obs.rules == was
+    assert path.read_text(encoding="utf-8") == f"{rule}\n{after}"
+    edited = (was[0].model_copy(update={"seed": 4}), *was[1:])
+    assert file.write_rules(edited).obs.rules == edited
+    assert path.read_text(encoding="utf-8").endswith(after)
+
+
 def test_removed_and_moved(path: Path) -> None:
     file = SettingsFile(path, ())
     assert file.write_rules([END, GAME]).obs.rules == (END, GAME)
