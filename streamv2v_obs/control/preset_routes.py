@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -27,12 +27,19 @@ class ServiceWithPresets(Protocol):
     def apply(self, change: Change) -> None: ...
 
 
+def _no_boolean(value: object) -> object:
+    # true equals 1, which is all that a Literal asks.
+    if isinstance(value, bool):
+        raise ValueError("allowed: 1 or -1")
+    return value
+
+
 class PresetBody(Body):
     """Which preset, said in one of three ways."""
 
     name: str | None = Field(None, max_length=100)
     number: int | None = None
-    step: Literal[1, -1] | None = None
+    step: Annotated[Literal[1, -1], BeforeValidator(_no_boolean)] | None = None
 
 
 def preset_operations(service: ServiceWithPresets) -> list[Operation]:

@@ -266,6 +266,7 @@ def test_prompt(browser: httpx.Client, service: FakeService, body: dict[str, Any
         ("/v1/preset", {"number": 0}, "preset = 0: there is none of that number"),
         ("/v1/preset", {"number": 4}, "preset = 4: there is none of that number"),
         ("/v1/preset", {"step": 2}, "step = 2: .* 1 or -1"),
+        ("/v1/preset", {"step": True}, "step = True: .* 1 or -1"),
         ("/v1/preset", {"step": 1, "name": "Ink"}, "exactly one of name, number, step"),
         ("/v1/preset", {}, "exactly one of name, number, step"),
         ("/v1/bank", {"policy": "drop"}, "policy = 'drop': .*'keep', 'reset', 'restore' or 'fade'"),
