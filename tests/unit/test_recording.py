@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -268,6 +269,19 @@ def test_the_same_pictures_give_the_same_bytes(tmp_path: Path) -> None:
     write(tmp_path / "a.mp4")
     write(tmp_path / "b.mp4")
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+def test_the_same_pictures_give_the_same_bytes_whatever_lay_in_memory(tmp_path: Path) -> None:
+    code = "import sys, pathlib, tests.unit.test_recording as here; here.write(pathlib.Path(sys.argv[1]))"
+    for junk in ("0", "1", "85"):  # glibc fills with it what it hands out; elsewhere it means nothing
+        environment = os.environ | {"MALLOC_PERTURB_": junk}
+        subprocess.run(
+            [sys.executable, "-c", code, tmp_path / f"{junk}.mp4"],
+            cwd=Path(__file__).parents[2],
+            env=environment,
+            check=True,
+        )
+    assert len({path.read_bytes() for path in tmp_path.glob("*.mp4")}) == 1
 
 
 def test_an_error_half_way_leaves_nothing_and_the_old_file_alone(tmp_path: Path) -> None:
