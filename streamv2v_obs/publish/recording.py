@@ -132,8 +132,8 @@ class VideoWriter:
             )
         except OSError as error:
             raise SinkLost(f"{path} cannot be created: {error.strerror or error}") from error
-        # Without its macroblock tree, in which x264 reads memory that nobody has written: the same pictures gave another
-        # file whenever what lay there was something else.
+        # Without its macroblock tree, in which x264 reads memory that nobody has written: the same pictures gave other
+        # bytes whenever something else lay there.
         options = {"preset": "medium", "crf": "17", "x264-params": "mbtree=0"}
         self._stream = _add_video(self._container, width, height, fps, options)
         # By default there are as many as the machine has cores, and the bytes depend on it.
