@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from streamv2v_obs.settings.section import Fps, Section, Size, Text
+from streamv2v_obs.settings.section import Fps, Section, Size, Text, Whole
 
 
 class _Capture(Section):
@@ -27,8 +27,8 @@ class ScreenCapture(_Capture):
     """A monitor, a region of the desktop, or a window."""
 
     kind: Literal["screen"]
-    monitor: int = Field(1, ge=0, description="0 is the whole desktop, 1 the first monitor")
-    region: tuple[int, int, Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = Field(
+    monitor: Whole = Field(1, ge=0, description="0 is the whole desktop, 1 the first monitor")
+    region: tuple[Whole, Whole, Annotated[Whole, Field(ge=1)], Annotated[Whole, Field(ge=1)]] | None = Field(
         None, description="x, y, width, height in desktop pixels; wins over monitor"
     )
     window: Text | None = Field(None, description="part of a window's title (X11); wins over region")
@@ -38,7 +38,7 @@ class CameraCapture(_Capture):
     """A webcam, or any device that looks like one."""
 
     kind: Literal["camera"]
-    device: int | str = Field(0, description="index, or a path such as /dev/video0")
+    device: Whole | str = Field(0, description="index, or a path such as /dev/video0")
     width: Size = 1280
     height: Size = 720
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, model_validator
 
-from streamv2v_obs.settings.section import Section
+from streamv2v_obs.settings.section import Section, Whole
 
 
 def _loopback_or_address(host: str) -> str:
@@ -67,7 +67,7 @@ class ControlSettings(Section):
     host: Annotated[str, AfterValidator(_loopback_or_address)] = Field(
         "127.0.0.1", description="0.0.0.0 or an address of this machine: others in the network, too, with lan"
     )
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(8770, description="0: any free one")
+    port: Annotated[Whole, Field(ge=0, le=65535)] = Field(8770, description="0: any free one")
     lan: bool = Field(False, description="let whoever has a link in from the network; what is sent is not encrypted")
     hotkeys: dict[HotkeyAction, Annotated[str, AfterValidator(_combination)]] = Field(
         {}, description="keys that steer whatever window is in front, such as panic: ctrl+alt+p; needs pynput"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import AfterValidator, Field
 
 from streamv2v_obs.settings.capture import CaptureSettings
-from streamv2v_obs.settings.section import BankPolicy, BlendTime, Section, Text
+from streamv2v_obs.settings.section import BankPolicy, BlendTime, Number, Section, Text, Whole
 
 
 def _preset_name(name: str) -> str:
@@ -24,8 +24,8 @@ class Preset(Section):
 
     name: PresetName
     prompt: Text
-    strength: Annotated[float, Field(gt=0, le=1)] | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    strength: Annotated[Number, Field(gt=0, le=1)] | None = None
+    seed: Annotated[Whole, Field(ge=0, lt=2**63)] | None = None
     style: str | None = Field(None, description="a name among model.styles; '' for none")
     bank: Literal["keep", "reset", "fade"] = Field("keep", description="only scenes have banks to bring back")
     blend_s: BlendTime = Field(0, description="time from the prompt before to this one, and for a bank to fade")
@@ -36,9 +36,9 @@ class Rule(Section):
 
     preset: PresetName | None = Field(None, description="a name among presets; what is set here wins over it")
     prompt: Text | None = None
-    strength: Annotated[float, Field(gt=0, le=1)] | None = None
-    steps: Annotated[int, Field(ge=1, le=8)] | None = Field(None, description="another number empties the bank")
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    strength: Annotated[Number, Field(gt=0, le=1)] | None = None
+    steps: Annotated[Whole, Field(ge=1, le=8)] | None = Field(None, description="another number empties the bank")
+    seed: Annotated[Whole, Field(ge=0, lt=2**63)] | None = None
     style: str | None = Field(None, description="a name among model.styles; '' for none")
     source: CaptureSettings | None = None
     bank: BankPolicy = "keep"

@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from streamv2v_obs.settings.section import Section
+from streamv2v_obs.settings.section import Number, Section, Whole
 
 
 class Lora(Section):
     """A low-rank change of the weights, fused into them."""
 
     path: str = Field(description="a .safetensors file, or a repository as owner/name@revision")
-    scale: float = Field(1.0, ge=-4, le=4)
+    scale: Number = Field(1.0, ge=-4, le=4)
 
 
 class ModelSettings(Section):
@@ -25,10 +25,10 @@ class ModelSettings(Section):
     backend: Literal["auto", "torch", "openvino"] = Field(
         "auto", description="what computes it; auto: OpenVINO for the demo model on a CPU, where it is installed"
     )
-    width: Annotated[int, Field(ge=64, le=2048, multiple_of=8)] | None = Field(
+    width: Annotated[Whole, Field(ge=64, le=2048, multiple_of=8)] | None = Field(
         None, description="none: the model's own"
     )
-    height: Annotated[int, Field(ge=64, le=2048, multiple_of=8)] | None = None
+    height: Annotated[Whole, Field(ge=64, le=2048, multiple_of=8)] | None = None
     autoencoder: str = Field("auto", description="auto, tiny (TAESD), full (the model's VAE), or a folder")
     loras: tuple[Lora, ...] = Field((), description="fused at load, for good")
     styles: dict[str, Lora] = Field({}, description="name -> LoRA; one at a time, switched while running")

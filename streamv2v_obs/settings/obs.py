@@ -7,14 +7,14 @@ from typing import Annotated
 from pydantic import Field, SecretStr, model_validator
 
 from streamv2v_obs.settings.looks import Rule, SceneRule
-from streamv2v_obs.settings.section import Secret, Section, Text
+from streamv2v_obs.settings.section import Number, Secret, Section, Text, Whole
 
 
 class AudioSync(Section):
     """A sound that is held back as long as the picture takes."""
 
     input: Text = Field(description="its name in OBS, a microphone say")
-    extra_ms: Annotated[int, Field(ge=-950, le=5000)] = Field(
+    extra_ms: Annotated[Whole, Field(ge=-950, le=5000)] = Field(
         0, description="added to what is measured, for the way from the camera into OBS"
     )
 
@@ -22,15 +22,15 @@ class AudioSync(Section):
 class ViewerSettings(Section):
     """Prompts that viewers may ask for, through a custom event of a chat bot or the text source."""
 
-    length: int = Field(120, ge=1, le=1000, description="characters of a prompt, at most")
+    length: Whole = Field(120, ge=1, le=1000, description="characters of a prompt, at most")
     blocked: tuple[Text, ...] = Field(
         (), description="no prompt may hold these, whatever their case, accents, gaps and digits for letters"
     )
-    cooldown_s: Annotated[float, Field(ge=0, le=3600)] = Field(
+    cooldown_s: Annotated[Number, Field(ge=0, le=3600)] = Field(
         15, description="from one prompt to the next, and from one wish of a viewer to his next"
     )
-    queue: int = Field(10, ge=1, le=100, description="prompts that may wait")
-    revert_s: Annotated[float, Field(ge=1, le=86_400)] | None = Field(
+    queue: Whole = Field(10, ge=1, le=100, description="prompts that may wait")
+    revert_s: Annotated[Number, Field(ge=1, le=86_400)] | None = Field(
         60, description="then the prompt before comes back; null: never"
     )
     approve: bool = Field(True, description="the streamer approves each one, in the panel or by POST /v1/viewers")
@@ -43,9 +43,9 @@ class ObsSettings(Section):
     enabled: bool = False
     required: bool = Field(False, description="end with exit code 6 when OBS cannot be reached at start")
     host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=1, le=65535)] = 4455
+    port: Annotated[Whole, Field(ge=1, le=65535)] = 4455
     password: Secret = SecretStr("")
-    timeout_s: Annotated[float, Field(ge=0.5, le=60)] = 3
+    timeout_s: Annotated[Number, Field(ge=0.5, le=60)] = 3
     rules: tuple[SceneRule, ...] = ()
     default: Rule | None = Field(None, description="the rule of all scenes without one")
     prompt_text: Text | None = Field(None, description="a text source in OBS; what it says is the prompt")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from streamv2v_obs.settings.section import Fps, Section, Size
+from streamv2v_obs.settings.section import Fps, Number, Section, Size, Whole
 
 
 class VirtualCameraSettings(Section):
@@ -20,14 +20,14 @@ class VirtualCameraSettings(Section):
 class BrowserSettings(Section):
     """A page and a stream on the control port."""
 
-    quality: int = Field(85, ge=1, le=100, description="of the JPEG pictures")
+    quality: Whole = Field(85, ge=1, le=100, description="of the JPEG pictures")
 
 
 class RecordingSettings(Section):
     """An mp4 file that stays playable whatever happens."""
 
     path: Path | None = None
-    bitrate_kbps: int = Field(6000, ge=100, le=200_000)
+    bitrate_kbps: Whole = Field(6000, ge=100, le=200_000)
 
 
 class PublishSettings(Section):
@@ -40,7 +40,7 @@ class PublishSettings(Section):
     width: Size | None = Field(None, description="none: the model's picture as it is")
     height: Size | None = None
     fit: Literal["crop", "letterbox"] = "letterbox"
-    hold_s: Annotated[float, Field(ge=0.1, le=60)] = Field(3, description="how long the last picture is held")
+    hold_s: Annotated[Number, Field(ge=0.1, le=60)] = Field(3, description="how long the last picture is held")
     slate: Annotated[str, Field(max_length=200)] = Field("", description="a line on the slate")
     camera: VirtualCameraSettings = VirtualCameraSettings()
     browser: BrowserSettings = BrowserSettings()

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, Strict
 
 
 class Section(BaseModel):
@@ -33,11 +33,14 @@ def _resolve_secret(value: Any) -> Any:
     raise ValueError("a secret is a text, {env: NAME} or {file: PATH}")
 
 
+Whole: TypeAlias = Annotated[int, Strict()]
+"""Strict, since pydantic else takes true for 1, and true is what YAML makes of an unquoted on or yes."""
+Number: TypeAlias = Annotated[float, Strict()]
 Secret: TypeAlias = Annotated[SecretStr, BeforeValidator(_resolve_secret)]
-Size: TypeAlias = Annotated[int, Field(ge=64, le=4096, multiple_of=2)]
-Fps: TypeAlias = Annotated[float, Field(ge=1, le=240)]
-Unit: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Size: TypeAlias = Annotated[Whole, Field(ge=64, le=4096, multiple_of=2)]
+Fps: TypeAlias = Annotated[Number, Field(ge=1, le=240)]
+Unit: TypeAlias = Annotated[Number, Field(ge=0, le=1)]
 Text: TypeAlias = Annotated[str, Field(min_length=1, max_length=1000)]
 BankPolicy: TypeAlias = Literal["keep", "reset", "restore", "fade"]
 Switch: TypeAlias = bool | Literal["auto"]
-BlendTime: TypeAlias = Annotated[float, Field(ge=0, le=60)]
+BlendTime: TypeAlias = Annotated[Number, Field(ge=0, le=60)]

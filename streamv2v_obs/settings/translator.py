@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from streamv2v_obs.settings.section import Fps, Section, Switch, Unit
+from streamv2v_obs.settings.section import Fps, Number, Section, Switch, Unit, Whole
 
 
 class BankSettings(Section):
@@ -16,9 +16,9 @@ class BankSettings(Section):
     kind: Annotated[
         Literal["dyme", "queue", "off"], BeforeValidator(lambda kind: "off" if kind is False else kind)
     ] = "dyme"
-    interval: int = Field(4, ge=1, le=1000, description="frames from one update of the bank to the next")
-    length: int = Field(1, ge=1, le=8, description="frames that a queue bank holds; dyme always holds one")
-    scenes: int = Field(8, ge=1, le=64, description="banks kept for OBS scenes to come back to")
+    interval: Whole = Field(4, ge=1, le=1000, description="frames from one update of the bank to the next")
+    length: Whole = Field(1, ge=1, le=8, description="frames that a queue bank holds; dyme always holds one")
+    scenes: Whole = Field(8, ge=1, le=64, description="banks kept for OBS scenes to come back to")
     attend: bool = Field(True, description="self-attention sees the bank, equation 1; false leaves fusion alone")
 
 
@@ -26,7 +26,7 @@ class FusionSettings(Section):
     """Feature fusion, equation 2."""
 
     strength: Unit = Field(0.8, description="share of the bank's feature; 0 turns fusion off")
-    threshold: Annotated[float, Field(ge=-1, le=2)] = Field(
+    threshold: Annotated[Number, Field(ge=-1, le=2)] = Field(
         0.98, description="least cosine similarity; above 1: never"
     )
     site: Literal["attention", "block"] = Field(
@@ -59,11 +59,11 @@ class BudgetSettings(Section):
     """What the translator leaves of the machine to others, a game on the same card say."""
 
     fps: Fps | None = Field(None, description="pictures a second that are translated, at most; none: no cap")
-    gpu_share: Annotated[float, Field(ge=0.1, le=1)] = Field(1, description="of the time; the rest are pauses")
-    still_s: Annotated[float, Field(ge=0, le=30)] = Field(
+    gpu_share: Annotated[Number, Field(ge=0.1, le=1)] = Field(1, description="of the time; the rest are pauses")
+    still_s: Annotated[Number, Field(ge=0, le=30)] = Field(
         0, description="how long still pictures are passed over, at most; 0: never; less than publish.hold_s"
     )
-    still_level: Annotated[float, Field(gt=0, le=50)] = Field(
+    still_level: Annotated[Number, Field(gt=0, le=50)] = Field(
         2, description="grey levels by which no part of a still picture differs"
     )
 
@@ -72,16 +72,16 @@ class TranslatorSettings(Section):
     """What the picture becomes, and how."""
 
     prompt: Annotated[str, Field(max_length=1000)] = "an oil painting"
-    strength: Annotated[float, Field(gt=0, le=1)] = Field(0.4, description="share of the noise schedule that is run")
-    steps: Annotated[int, Field(ge=1, le=8)] = 2
+    strength: Annotated[Number, Field(gt=0, le=1)] = Field(0.4, description="share of the noise schedule that is run")
+    steps: Annotated[Whole, Field(ge=1, le=8)] = 2
     schedule: Literal["auto", "stream", "sequential"] = Field(
         "auto", description="stream: steps of several frames in one batch; sequential: no added frame delay"
     )
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     attention: Literal["auto", "sdpa", "flash", "cudnn", "efficient", "xformers"] = Field(
         "auto", description="auto: on CUDA the quickest for each level, by measurement; else sdpa"
     )
-    guidance: Annotated[float, Field(ge=1, le=20)] | None = Field(
+    guidance: Annotated[Number, Field(ge=1, le=20)] | None = Field(
         None, description="for models that were distilled with guidance (LCM checkpoints) only; none: 8.5 for those"
     )
     bank: BankSettings = BankSettings()

@@ -67,6 +67,9 @@ LAUGHS = "\n".join(
         ("control: {host: 0.0.0.0}\n", ("control: host = '0.0.0.0'", "127.0.0.1", "lan: true")),
         ("control: {host: example.org, lan: true}\n", ("control.host", "localhost or an address in digits")),
         ("translator: {prompt: 2024-99-99}\n", ("not valid YAML", "month")),
+        ("translator: {seed: on}\n", (":1:", "translator.seed = True", "valid integer")),
+        ("publish: {hold_s: yes}\n", ("publish.hold_s = True", "valid number")),
+        ("obs: {rules: [{scene: A, seed: false}]}\n", ("obs.rules.0.seed = False", "valid integer")),
         ("[" * 3000, ("not valid YAML", "nested 50 deep")),
         # Found by tests.fuzz: without end where somebody walks or prints all of it.
         (LAUGHS, ("not valid YAML", "100000 values or more")),
