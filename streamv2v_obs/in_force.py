@@ -112,13 +112,13 @@ class InForce:
         found = plan(self.current, settings)
         self.current = in_force(self.current, settings)
         self._say("")
-        if found.live:
-            log.info("settings: applied at once: %s", ", ".join(found.live))
         if found.engine:
             log.warning("settings: the engine is started anew for %s", ", ".join(found.engine))
         if found.service:
             self._say(f"settings: start the service anew for {', '.join(found.service)}", logging.WARNING)
         self._take_up(found, self.current)
+        if found.live:
+            log.info("settings: applied at once: %s", ", ".join(found.live))
         return found
 
     def _say(self, notice: str, level: int = logging.INFO) -> None:

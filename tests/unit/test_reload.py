@@ -162,6 +162,18 @@ def test_a_file_that_is_wrong_changes_nothing_and_is_said(
     assert list(setup.notices) == []
 
 
+def test_a_change_is_said_to_be_applied_once_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    said_before: list[str] = []
+
+    def take_up(found: Plan, current: Settings) -> None:
+        said_before.append(caplog.text)
+
+    caplog.set_level("INFO")
+    InForce(Settings(), None, take_up).choose({("translator", "prompt"): "chosen by hand"})
+    assert said_before == [""]
+    assert "settings: applied at once: translator.prompt" in caplog.text
+
+
 def test_an_engine_that_went_back_is_said(setup: InForce, caplog: pytest.LogCaptureFixture) -> None:
     setup.choose({("model", "name"): "sd-turbo"})
     with caplog.at_level(logging.ERROR):
