@@ -16,6 +16,7 @@ from streamv2v_obs.engine.process import EngineProcess
 from streamv2v_obs.engine.slot import FrameSlot
 from streamv2v_obs.errors import ObsRefused, ObsUnreachable, StreamV2VError
 from streamv2v_obs.in_force import InForce
+from streamv2v_obs.input_view import InputView
 from streamv2v_obs.obs.listener import ObsListener
 from streamv2v_obs.obs.viewers import Viewers
 from streamv2v_obs.presets import Presets
@@ -34,10 +35,7 @@ LARGEST_PICTURE = 2048 * 2048 * 3
 """Bytes of the largest picture the engine may send; memory is touched only as far as it is used."""
 
 _OBS_PATIENCE_S = 10.0
-_INPUT_VIEW_S = 0.1
 _GLANCE_S = 0.2
-_UNSEEN_S = 10.0
-"""Without a client for so long, the view of the input is switched off."""
 
 
 class Service:
@@ -56,14 +54,12 @@ class Service:
         self._error: StreamV2VError | None = None
         self._stopping = threading.Event()
         self.browser = BrowserSink(settings.publish.browser.quality)
-        self.input_view: BrowserSink | None = BrowserSink(settings.publish.browser.quality, "view of the input")
         self.viewers = Viewers(settings.obs.viewers, self.apply, self._prompt)
-        self._watch_input = threading.Event()
-        self._switching_input = threading.Lock()
-        self._watched_at = 0.0  # guarded by _switching_input: when it was switched on last
         self._bypassing = threading.Lock()
         self._output = FrameSlot.create(LARGEST_PICTURE)
         self._view = FrameSlot.create(LARGEST_PICTURE)
+        self._input = InputView(self._view, settings.publish.browser.quality, self._ask_for_input)
+        self.input_view: BrowserSink | None = self._input.pictures
         try:
             self._control = ControlServer(settings.control, self)
             try:
@@ -83,7 +79,6 @@ class Service:
         self._obs = ObsListener(settings, self) if settings.obs.enabled else None
         self._obs_reached = False
         self._hotkeys = Hotkeys(settings.control.hotkeys, self)
-        self._viewing = threading.Thread(target=self._show_input, name="input-view", daemon=True)
 
     @property
     def settings(self) -> Settings:
@@ -105,7 +100,7 @@ class Service:
         self._publisher.start()
         self._control.start()
         self._hotkeys.start()
-        self._viewing.start()
+        self._input.start()
         self._engine.start()
         self.viewers.start()
         if self._obs is not None:
@@ -118,6 +113,7 @@ class Service:
         self.setup.stop()
         self.viewers.stop()
         self._hotkeys.stop()
+        self._input.stop()
         if self._obs is not None:
             self._obs.stop()
         self._engine.stop()
@@ -141,10 +137,8 @@ class Service:
         self._publisher.join(left_s())
         self._control.join(left_s())
         self.browser.close()
-        if self.input_view is not None:
-            self.input_view.close()
-        if self._viewing.ident is not None:
-            self._viewing.join(left_s())
+        self._input.join(left_s())
+        self._input.pictures.close()
         self._close_slots()
 
     def wait_ended(self, timeout_s: float | None = None) -> StreamV2VError | None:
@@ -197,13 +191,12 @@ class Service:
 
     def watch_input(self, on: bool) -> None:
         """Fill ``input_view`` with what is captured, or stop doing so; it stops by itself where nobody looks."""
-        with self._switching_input:
-            self._switch_input(on)
+        self._input.switch(on)
 
     @property
     def watches_input(self) -> bool:
         """Whether ``input_view`` is filled."""
-        return self._watch_input.is_set()
+        return self._input.on
 
     def status(self) -> ServiceStatus:
         """All there is to say."""
@@ -304,34 +297,8 @@ class Service:
         elif time.monotonic() - self._started_at > _OBS_PATIENCE_S:
             self._end(ObsUnreachable(f"{status.detail} (obs.required is true)"))
 
-    def _switch_input(self, on: bool) -> None:
-        if on:
-            self._watched_at = time.monotonic()
-            self._watch_input.set()
-        else:
-            self._watch_input.clear()
+    def _ask_for_input(self, on: bool) -> None:
         self._engine.post(WatchInput(on))
-
-    def _end_unseen_input(self) -> None:
-        """A tab that crashed, or a phone that left the network, does not say that it looks no longer."""
-        with self._switching_input:
-            seen_at = self.input_view.asked_at if self.input_view is not None else 0.0
-            if self.watches_input and time.monotonic() - max(self._watched_at, seen_at) > _UNSEEN_S:
-                log.info("nobody looks at the input: its view is off")
-                self._switch_input(False)
-
-    def _show_input(self) -> None:
-        while not self._stopping.is_set():
-            if not self._watch_input.wait(_GLANCE_S):
-                self._view.forget()
-                if self.input_view is not None:
-                    self.input_view.forget()  # nothing raw is kept for later, nor shown when it is no longer so
-                continue
-            self._end_unseen_input()
-            frame = self._view.take()
-            if frame is not None and self.input_view is not None and not self._stopping.is_set():
-                self.input_view.send(frame.pixels)
-            self._stopping.wait(_INPUT_VIEW_S)
 
     def _close_slots(self) -> None:
         self._output.close()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 
 
-class Worker:
+class Worker(ABC):
     """Runs ``_run`` in a daemon thread called ``name``, until it returns; it has to when ``_stop`` is set."""
 
     def __init__(self, name: str) -> None:
@@ -25,5 +26,5 @@ class Worker:
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
 
-    def _run(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _run(self) -> None: ...

@@ -80,8 +80,10 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         {"numpy", "torch", "cv2", "platformdirs"},
     ),
     "in_force": ({"errors", "reload", "settings", "settings_file", "translator.presets"}, {"pydantic"}),
+    "input_view": ({"worker", "engine.slot", "publish.browser"}, set()),
     "service": (
-        LEAVES | {"in_force", "reload", "settings_file", "capture", "publish", "obs", "control", "engine"},
+        LEAVES
+        | {"in_force", "input_view", "reload", "settings_file", "capture", "publish", "obs", "control", "engine"},
         {"numpy"},
     ),
     "doctor": (LEAVES | {"capture", "publish", "obs", "control", "translator.presets"}, {"psutil", "platformdirs"}),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from streamv2v_obs import service as module
+from streamv2v_obs import input_view as module
 from streamv2v_obs.service import Service
 from streamv2v_obs.settings import Settings
 
@@ -19,7 +19,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr(module, "_UNSEEN_S", 1.0)
     found = Service(Settings.model_validate({"control": {"port": 0}, "publish": {"outputs": ["browser"]}}))
-    found._viewing.start()
+    found._input.start()
     try:
         yield found
     finally:
