@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -48,12 +49,12 @@ def what_is_left_open_is_told_here() -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what was not tested."""
+    """Say what was not tested: each reason once, with how many tests it left out."""
     # From the reports: those of other processes come here, too.
-    said = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", [])]
-    needs = {line.partition(_NOT_TESTED)[2] for line in said if _NOT_TESTED in line}
-    for line in sorted(needs):
-        terminalreporter.write_line(f"NOT TESTED HERE  {line}", yellow=True, bold=True)
+    skipped = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", [])]
+    reasons = Counter(said.removeprefix("Skipped: ").removeprefix(_NOT_TESTED) for said in skipped)
+    for reason, tests in sorted(reasons.items()):
+        terminalreporter.write_line(f"NOT TESTED HERE ({tests})  {reason}", yellow=True, bold=True)
 
 
 @pytest.hookimpl(trylast=True)
