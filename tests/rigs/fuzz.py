@@ -85,7 +85,9 @@ def fuzz(server: ControlServer, service: FakeService, requests: int) -> Fuzzed:
     What must hold: an answer that the document allows, in the form that it describes; no crash; no secret and no
     path of this machine in it; and without a right, nothing but a refusal.
     """
-    service.browser.close()  # so that a stream, which would go on for ever, ends at once
+    for pictures in (service.browser, service.input_view):
+        if pictures is not None:
+            pictures.close()  # so that a stream, which would go on for ever, ends at once
     secrets = [server.auth.token, server.auth.stream_key, str(Path(streamv2v_obs.__file__).parent), "Traceback"]
     told = Fuzzed()
     token = {"authorization": f"Bearer {server.auth.token}"}
