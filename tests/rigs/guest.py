@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import platform
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from tests.rigs.kept import run
+
 ROOT = Path(__file__).parents[2]
-BUILD_S = 300
 LOOPBACK = {
     # Numbers with a gap, so that nothing finds its device by counting; the third and fourth as a browser wants them.
     "devices": "4",
@@ -18,6 +20,12 @@ LOOPBACK = {
     "exclusive_caps": "0,0,1,1",
 }
 """How v4l2loopback is loaded, as the kernel reads it."""
+
+
+def machine_obstacle() -> str:
+    """Why this machine is none for our guests; empty if it is."""
+    here = sys.platform == "linux" and platform.machine() == "x86_64"
+    return "" if here else "the guest is made for Linux on x86-64"
 
 
 def init(prepare: str, said: str) -> bytes:
@@ -62,14 +70,6 @@ def unpacked(work: Path, *packages: str) -> Path:
     for package in work.glob("*.deb"):
         run("dpkg", "-x", str(package), str(root))
     return root
-
-
-def run(*command: str, cwd: Path | None = None, timeout_s: float = BUILD_S) -> str:
-    """What it prints; raises RuntimeError if it fails."""
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout_s)
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {(done.stdout + done.stderr)[-3000:]}")
-    return done.stdout
 
 
 def executable(root: Path, name: str) -> Path:

@@ -6,10 +6,8 @@ guest's programs are this machine's own: it sees the file system here, for readi
 
 from __future__ import annotations
 
-import hashlib
 import lzma
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -20,10 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-from filelock import FileLock
-
 from tests.rigs import guest
+from tests.rigs.kept import Kept, run
 
 _DRIVERS = ("virtio_pci", "9pnet_virtio", "9p", "videodev")
 _OPTIONS = " ".join(f"'{name}={value}'" for name, value in guest.LOOPBACK.items())
@@ -39,20 +35,11 @@ $b mount -t 9p -o ro,trans=virtio,version=9p2000.L,cache=loose,msize=1048576 her
 
 def vcam_obstacle() -> str:
     """Why no guest can be run here, after an attempt to build it; empty if one can."""
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        return "the guest is made for Linux on x86-64"
+    if obstacle := guest.machine_obstacle():
+        return obstacle
     if shutil.which("qemu-system-x86_64") is None:
         return "install qemu-system-x86"
-    if (_image() / "done").exists():
-        return ""
-    missing = [program for program in ("apt-get", "apt-cache", "dpkg", "make", "gcc") if shutil.which(program) is None]
-    if missing:
-        return f"building the guest needs Debian, with make and gcc; not here: {', '.join(missing)}"
-    try:
-        built_image()
-    except RuntimeError as error:
-        return f"the guest could not be built: {error}"
-    return ""
+    return IMAGE.obstacle()
 
 
 def run_in_guest(module: str, timeout_s: float = 700) -> dict[str, Any]:
@@ -60,7 +47,7 @@ def run_in_guest(module: str, timeout_s: float = 700) -> dict[str, Any]:
 
     Raises RuntimeError with the guest's last words if it does not end in order.
     """
-    image = built_image()
+    image = IMAGE.made()
     with tempfile.TemporaryDirectory(prefix="guest-") as name:
         console, said = Path(name) / "console", Path(name) / "said"
         words = {"guest_python": sys.executable, "guest_checkout": str(guest.ROOT), "guest_module": module}
@@ -85,36 +72,19 @@ def run_in_guest(module: str, timeout_s: float = 700) -> dict[str, Any]:
         return guest.told(module, console, said, timeout_s)
 
 
-def built_image() -> Path:
-    """The folder with the guest's kernel and initramfs; built, which takes some seconds, unless it is kept already."""
-    image = _image()
-    image.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{image}.lock", timeout=2 * guest.BUILD_S):
-        if not (image / "done").exists():
-            shutil.rmtree(image, ignore_errors=True)
-            with tempfile.TemporaryDirectory(dir=image.parent, prefix="building-") as name:
-                _build(Path(name), image)
-    return image
-
-
-def _image() -> Path:
-    recipe = hashlib.sha256(Path(__file__).read_bytes() + _INIT).hexdigest()[:16]
-    return platformdirs.user_cache_path("streamv2v-obs-tests") / f"loopback-guest-{recipe}"
-
-
 def _build(work: Path, image: Path) -> None:
     try:
         version, root = _download(work)
     except RuntimeError:
         if os.geteuid() != 0:
             raise
-        guest.run("apt-get", "-qq", "update")  # the lists may be old, or not there
+        run("apt-get", "-qq", "update")  # the lists may be old, or not there
         version, root = _download(work)
     # It includes the common headers by the path of their installation, which this is not.
     makefile = root / "usr/src" / f"linux-headers-{version}" / "Makefile"
     makefile.write_text(makefile.read_text().replace("include /usr/", f"include {root}/usr/"))
     (source,) = (root / "usr/src").glob("v4l2loopback-*")
-    guest.run("make", "-s", "-C", str(makefile.parent), f"M={source}", "CC=gcc", "modules")
+    run("make", "-s", "-C", str(makefile.parent), f"M={source}", "CC=gcc", "modules")
 
     files = {"init": _INIT, "bin/busybox": guest.executable(root, "busybox").read_bytes()}
     modules = {path.name.partition(".")[0]: path for path in (root / "lib/modules").rglob("*.ko*")}
@@ -122,10 +92,8 @@ def _build(work: Path, image: Path) -> None:
     files |= {f"modules/{name}.ko": _module(modules[name]) for name in order}
     files["modules/order"] = " ".join(order).encode()
     files["modules/v4l2loopback.ko"] = (source / "v4l2loopback.ko").read_bytes()
-    image.mkdir()
     (image / "initramfs").write_bytes(guest.archive(files, ("bin", "modules", "proc", "sys", "dev", "here")))
     shutil.copy(root / "boot" / f"vmlinuz-{version}", image / "vmlinuz")
-    (image / "done").touch()
 
 
 def _download(work: Path) -> tuple[str, Path]:
@@ -139,7 +107,7 @@ def _download(work: Path) -> tuple[str, Path]:
 
 def _depends(package: str, pattern: str) -> list[str]:
     """Names of packages that ``package`` depends on and ``pattern`` matches."""
-    said = guest.run("apt-cache", "depends", "--important", package)
+    said = run("apt-cache", "depends", "--important", package)
     found = [name for name in re.findall(r"Depends: (\S+)", said) if re.fullmatch(pattern, name)]
     if not found:
         raise RuntimeError(f"apt-cache knows no {pattern} that {package} depends on; run apt-get update: {said}")
@@ -159,5 +127,16 @@ def _module(path: Path) -> bytes:
     return lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
 
 
+IMAGE = Kept(
+    "loopback-guest",
+    Path(__file__).read_bytes() + _INIT,
+    _build,
+    what="the guest's disc",
+    how="on Debian, with make and gcc",
+    programs=("apt-get", "apt-cache", "dpkg", "make", "gcc"),
+)
+"""The guest's kernel and initramfs."""
+
+
 if __name__ == "__main__":
-    print(os.fspath(built_image()))
+    print(IMAGE.made())

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,11 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import pytest
-from filelock import FileLock
 
 from tests.conftest import Require
+from tests.rigs.kept import Kept, run
 from tests.rigs.obs import RealObs, obs_obstacle, real_obs
 
 ROOT = Path(__file__).parents[2]
@@ -38,21 +34,13 @@ def obs30_obstacle() -> str:
     """Why no OBS 30 can be run here, after an attempt to make it; empty if one can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "a root file system of its own is made by root on Linux only"
-    if obstacle := obs_obstacle():
-        return obstacle
-    if not (_folder() / "done").exists() and shutil.which("mmdebstrap") is None:
-        return f"install mmdebstrap (it makes a Debian {_SUITE} with OBS 30, 800 MB, in about two minutes)"
-    try:
-        root_folder()
-    except (RuntimeError, subprocess.TimeoutExpired) as error:
-        return f"Debian {_SUITE} with OBS 30 could not be made: {error}"
-    return ""
+    return obs_obstacle() or KEPT.obstacle()
 
 
 def launcher() -> list[str]:
     """What stands before OBS's command line, so that OBS 30 is run instead; signals reach OBS itself."""
     shared = dict.fromkeys(("/dev", "/sys", "/tmp", tempfile.gettempdir(), str(ROOT)))
-    return ["unshare", "--mount", "sh", "-c", _LAUNCH, "launch", str(root_folder()), *shared, "--"]
+    return ["unshare", "--mount", "sh", "-c", _LAUNCH, "launch", str(KEPT.made() / "root"), *shared, "--"]
 
 
 EITHER = ("obs", pytest.param("obs30", marks=(pytest.mark.obs30, pytest.mark.timeout(BUILD_S))))
@@ -74,26 +62,18 @@ def either_obs(
         yield obs
 
 
-def root_folder() -> Path:
-    """The root of a Debian with OBS 30; made, in minutes, unless it is kept already. Raises RuntimeError."""
-    folder = _folder()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock", timeout=2 * BUILD_S):
-        if not (folder / "done").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            _make(folder / "root")
-            (folder / "done").touch()
-    return folder / "root"
+def _make(_: Path, folder: Path) -> None:
+    including = f"--include={','.join(_PACKAGES)}"
+    run("mmdebstrap", "--quiet", "--variant=apt", including, _SUITE, str(folder / "root"), timeout_s=BUILD_S)
 
 
-def _folder() -> Path:
-    recipe = hashlib.sha256(" ".join((_SUITE, *_PACKAGES)).encode()).hexdigest()[:16]
-    return platformdirs.user_cache_path("streamv2v-obs-tests") / f"obs30-{recipe}"
-
-
-def _make(root: Path) -> None:
-    command = ["mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(_PACKAGES)}", _SUITE, str(root)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_S)
-    if done.returncode != 0:
-        raise RuntimeError(f"mmdebstrap ended with {done.returncode}: {done.stderr[-2000:]}")
+KEPT = Kept(
+    "obs30",
+    " ".join((_SUITE, *_PACKAGES)).encode(),
+    _make,
+    what=f"a Debian {_SUITE} with OBS 30",
+    how="by mmdebstrap, 800 MB in about two minutes",
+    programs=("mmdebstrap",),
+    patience_s=2 * BUILD_S,
+)
+"""In its folder ``root``: the root of a Debian with OBS 30."""

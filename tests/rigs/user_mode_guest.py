@@ -7,9 +7,7 @@ stays in the guest.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import platform
 import shutil
 import signal
 import subprocess
@@ -20,16 +18,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-from filelock import FileLock
-
 from tests.rigs import guest
+from tests.rigs.kept import Kept, run
 
 _BUILD_S = 1800
 _MEMORY_MIB = 2560
 _CONFIG = Path(__file__).with_name("user_mode.config")
 _PACKAGES = ("linux-source-6.1", "v4l2loopback-dkms", "busybox-static")
-_NEEDED = ("apt-get", "dpkg", "make", "gcc", "flex", "bison", "bc", "tar", "xz")
 _INIT = guest.init(
     """$b mount -t hostfs -o "$guest_folder" told /told
 exec >/told/console 2>&1 </dev/null
@@ -44,20 +39,8 @@ $b mount -t overlay -o lowerdir=/below,upperdir=/above/files,workdir=/above/work
 
 def loop_obstacle(build: bool = False) -> str:
     """Why no guest can be run here, if wished after an attempt to build its kernel; empty if one can."""
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        return "the guest is made for Linux on x86-64"
-    if (_image() / "done").exists():
-        return ""
-    missing = [program for program in _NEEDED if shutil.which(program) is None]
-    if missing:
-        return f"building the guest's kernel needs Debian 12; not here: {', '.join(missing)}"
-    if not build:
-        return f"its kernel is built, in minutes, by `python -m {__name__}`"
-    try:
-        built_image()
-    except (RuntimeError, subprocess.TimeoutExpired) as error:
-        return f"the guest's kernel could not be built: {error}"
-    return ""
+    later = "" if build else f"its kernel is built, in minutes, by `python -m {__name__}`"
+    return guest.machine_obstacle() or IMAGE.obstacle(instead=later)
 
 
 def run_in_guest(module: str, timeout_s: float = 600) -> dict[str, Any]:
@@ -65,7 +48,7 @@ def run_in_guest(module: str, timeout_s: float = 600) -> dict[str, Any]:
 
     Raises RuntimeError with the guest's last words if it does not end in order.
     """
-    image = built_image()
+    image = IMAGE.made()
     with tempfile.TemporaryDirectory(prefix="guest-") as name:
         folder = Path(name)
         files = {"init": _INIT, "bin/busybox": (image / "busybox").read_bytes()}
@@ -104,27 +87,10 @@ def _run_until_end(command: Sequence[str], log: Path, timeout_s: float) -> None:
             process.wait()
 
 
-def built_image() -> Path:
-    """The folder with the guest's kernel and shell; built, which takes minutes, unless it is kept already."""
-    image = _image()
-    image.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{image}.lock", timeout=2 * _BUILD_S):
-        if not (image / "done").exists():
-            shutil.rmtree(image, ignore_errors=True)
-            with tempfile.TemporaryDirectory(dir=image.parent, prefix="building-") as name:
-                _build(Path(name), image)
-    return image
-
-
-def _image() -> Path:
-    recipe = hashlib.sha256(_CONFIG.read_bytes() + " ".join(_PACKAGES).encode()).hexdigest()[:16]
-    return platformdirs.user_cache_path("streamv2v-obs-tests") / f"user-mode-guest-{recipe}"
-
-
 def _build(work: Path, image: Path) -> None:
     root = guest.unpacked(work, *_PACKAGES)
     (packed,) = (root / "usr/src").glob("linux-source-*.tar.xz")
-    guest.run("tar", "-xf", str(packed), "--strip-components=1", "--one-top-level=linux", cwd=work)
+    run("tar", "-xf", str(packed), "--strip-components=1", "--one-top-level=linux", cwd=work)
     source = work / "linux"
     video = source / "drivers/media/v4l2-core"
     for path in (root / "usr/src").glob("v4l2loopback-*/*.[ch]"):
@@ -132,13 +98,23 @@ def _build(work: Path, image: Path) -> None:
     with (video / "Makefile").open("a") as makefile:
         makefile.write("\nobj-y += v4l2loopback.o\n")
     make = ("make", "-s", "-C", str(source), "ARCH=um", f"-j{os.cpu_count() or 1}")
-    guest.run(*make, f"KCONFIG_ALLCONFIG={_CONFIG}", "allnoconfig", timeout_s=_BUILD_S)
-    guest.run(*make, "linux", timeout_s=_BUILD_S)
-    image.mkdir()
-    guest.run("strip", "-o", str(image / "linux"), str(source / "linux"))
+    run(*make, f"KCONFIG_ALLCONFIG={_CONFIG}", "allnoconfig", timeout_s=_BUILD_S)
+    run(*make, "linux", timeout_s=_BUILD_S)
+    run("strip", "-o", str(image / "linux"), str(source / "linux"))
     shutil.copy(guest.executable(root, "busybox"), image / "busybox")
-    (image / "done").touch()
+
+
+IMAGE = Kept(
+    "user-mode-guest",
+    _CONFIG.read_bytes() + " ".join(_PACKAGES).encode(),
+    _build,
+    what="the guest's kernel",
+    how="on Debian 12",
+    programs=("apt-get", "dpkg", "make", "gcc", "flex", "bison", "bc", "tar", "xz"),
+    patience_s=2 * _BUILD_S,
+)
+"""The guest's kernel and shell."""
 
 
 if __name__ == "__main__":
-    print(os.fspath(built_image()))
+    print(IMAGE.made())
