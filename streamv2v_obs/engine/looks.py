@@ -99,8 +99,13 @@ class Looks:
             # The new one first: if it does not fit into memory, the old one goes on.
             width, height = self.translator.width, self.translator.height
             made = Translator(self._model, settings, width=width, height=height, source_fps=self._source_fps)
-        if change.style is not None:
-            self._model.set_style(change.style or None)
+        try:
+            if change.style is not None:
+                self._model.set_style(change.style or None)
+        except Exception:
+            if made is not None:
+                made.close()
+            raise
         if made is not None:
             self.translator.close()
             self.translator = made

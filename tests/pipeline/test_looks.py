@@ -65,11 +65,20 @@ def test_what_is_set_before_holds_after_other_steps(model: Model, looks: Looks) 
     assert np.array_equal(show(looks), theirs)
 
 
-def test_other_steps_or_none_of_it(looks: Looks) -> None:
+def test_other_steps_or_none_of_it(looks: Looks, monkeypatch: pytest.MonkeyPatch) -> None:
     before = looks.translator
+    closed: list[translators.Translator] = []
+    close = translators.Translator.close
+
+    def told(translator: translators.Translator) -> None:
+        closed.append(translator)
+        close(translator)
+
+    monkeypatch.setattr(translators.Translator, "close", told)
     applied = looks.apply(Change(steps=3, style="of another model"))
     assert "of another model" in applied.note
     assert looks.translator is before
+    assert [translator._latents.steps for translator in closed] == [3], "what was made for nothing keeps no memory"
     show(looks)
     assert looks.apply(Change(steps=3, bank="fade", blend_s=0.3)).emptied
     strength = float(looks.translator._latents.extension.strength)
