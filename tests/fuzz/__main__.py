@@ -29,11 +29,12 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("inputs", type=int, nargs="?", default=10_000)
-    parser.add_argument("targets", nargs="*", choices=[*TARGETS, []], default=list(TARGETS))
+    # argparse holds the default, too, against the choices: none named is a choice, and means all of them.
+    parser.add_argument("targets", nargs="*", choices=[*TARGETS, []], default=[], metavar="TARGET")
     parser.add_argument("--guided", action="store_true")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    for name in given.targets:
+    for name in given.targets or TARGETS:
         found = _guided(name, given.inputs) if given.guided else _spoiled(name, given.inputs)
         print(f"{name}: {json.dumps(found)}", flush=True)
         if given.out is not None:
