@@ -29,8 +29,9 @@ from torch import Tensor
 from streamv2v_obs.errors import ConfigError, ModelLoadError
 from streamv2v_obs.settings import BankSettings, FusionSettings, TranslatorSettings
 from streamv2v_obs.translator.fusion import cosine
-from streamv2v_obs.translator.latent import CallTrace, LatentTranslator
+from streamv2v_obs.translator.latent import LatentTranslator
 from streamv2v_obs.translator.lcm import LCM_STEPS
+from streamv2v_obs.translator.unet_call import CallTrace
 
 log = logging.getLogger(__name__)
 

@@ -132,7 +132,7 @@ def core_of(model: Model, **changes: Any) -> LatentTranslator:
 
 def memory_of(core: LatentTranslator, frame: StaticFrame | None = None) -> list[Tensor]:
     """All that a frame reads and writes besides weights."""
-    bank = core._bank  # as it is: the property would update it first
+    bank = core._unet_call.bank  # as it is: the property would update it first
     constants = core.rows.constants
     found = [core.rows.noised, core.rows.noise, constants.alpha, constants.beta, constants.c_skip, constants.c_out]
     found += [core.extension.strength, core.extension.threshold, *core.times._given]
