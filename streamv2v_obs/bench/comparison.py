@@ -16,7 +16,7 @@ from streamv2v_obs.bench.timing import Arm, moving_input, waiting
 from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.frames import Frame
 from streamv2v_obs.settings import TranslatorSettings
-from streamv2v_obs.translator.merging import draw_partitions
+from streamv2v_obs.translator.merging import partitions
 from streamv2v_obs.translator.translator import Translator
 
 
@@ -30,7 +30,7 @@ def pictures_alike(subject: Subject, settings: TranslatorSettings, frames: int) 
     theirs = ReferenceTranslator(subject.model, settings, *size)
 
     def draw(update: int, layer: int, rows: int) -> Tensor:
-        return draw_partitions(settings.seed, update, rows, theirs.tokens)[layer]
+        return partitions(settings.bank.partition, settings.seed, update, rows, theirs.tokens)[layer]
 
     theirs.draw = draw
     _, pictures = moving_input(*size)

@@ -19,7 +19,7 @@ from streamv2v_obs.demo.evaluate import (
 )
 from streamv2v_obs.demo.photographs import HELD_OUT, square
 from streamv2v_obs.demo.pool import held_out
-from streamv2v_obs.eval.arms import ARMS, SETS
+from streamv2v_obs.eval.arms import ARMS, BEYOND, SETS
 from streamv2v_obs.eval.statistics import ratio_of_means
 from streamv2v_obs.eval.suite import SUITES, Record, measure_clip
 from streamv2v_obs.settings import ModelSettings, Settings, TranslatorSettings
@@ -33,11 +33,11 @@ _FEW = 4
 
 
 def flicker(model: Model, frames: int, side: int, say: Say, clips: int | None = None) -> results.Section:
-    """Error along exact motion and unrest of still scenes, with the published bank and without, over ``quick`` clips.
+    """Error along exact motion and unrest of still scenes, with our bank and without, over ``quick`` clips.
 
-    Ratios are of means, with a bootstrap over clips and prompts together.
+    Ratios are of means, with a bootstrap over clips and prompts together; beside them those of the published bank.
     """
-    chosen = [arm for arm in ARMS if arm.name in SETS["bank"]]
+    chosen = [arm for arm in (*ARMS, *BEYOND) if arm.name in SETS["bank"]]
     specs = SUITES["quick"][:clips]
     records: list[Record] = []
     for number, spec in enumerate(specs):
@@ -58,13 +58,16 @@ def flicker(model: Model, frames: int, side: int, say: Say, clips: int | None = 
         say(f"flicker: {number + 1} of {len(specs)} clips")
 
     def beside(values: dict[str, list[float]]) -> results.Section:
-        off, on = values["off"], values["dyme"]
+        off, on = values["off"], values["dyme by age"]
         ratio = ratio_of_means(on, off).as_json()
+        published = ratio_of_means(values["dyme"], off).as_json()
         return {
             "off": round(float(np.mean(off)), 4),
             "on": round(float(np.mean(on)), 4),
             "ratio": ratio["mean"],
             "ratio_ci95": ratio["ci95"],
+            "published_ratio": published["mean"],
+            "published_ratio_ci95": published["ci95"],
             "n": len(off),
         }
 
@@ -149,6 +152,7 @@ def measure(folder: Path | None, scenes: int, frames: int, out: Path, say: Say) 
         "answers to other scenes that he names rightly, by the blur (pixels) they were given. "
         "structure: of the tenth of the input with "
         "the steepest gradient, the share that has such a place of the output within two pixels; chance: the same "
-        "for another picture's edges. flicker: the delay of the stream batch is taken out; off and on are means.",
+        "for another picture's edges. flicker: the delay of the stream batch is taken out; off and on are means; on "
+        "merges by age (translator.bank.partition), published by random halves.",
     )
     return path

@@ -37,7 +37,8 @@ class Arm:
 
 
 def _bank(kind: str, **more: Any) -> dict[str, Any]:
-    return {"bank": {"kind": kind, **more}}
+    # Ours by default; the paper's halves are random.
+    return {"bank": {"kind": kind, "partition": "random", **more}}
 
 
 ARMS = (
@@ -61,6 +62,9 @@ APPENDIX = (
 )
 """What the paper's appendix compares beside these: where fusion sits (A.3), and the number of steps (A.4)."""
 
+BEYOND = (Arm("dyme by age", _bank("dyme", partition="by_age")),)
+"""What is ours."""
+
 SETS = {
     "all": tuple(arm.name for arm in ARMS),
     "table2": ("off", "queue 1", "queue 2", "queue 4", "dyme"),
@@ -68,7 +72,7 @@ SETS = {
     "positions": ("off", "ff", "ff everywhere", "dyme", "dyme, ff everywhere"),
     "steps": ("off", "dyme", *(arm.name for arm in APPENDIX if "steps" in arm.changes)),
     "controls": ("off", "dyme", "foreign", "own"),
-    "bank": ("off", "dyme"),
+    "bank": ("off", "dyme", "dyme by age"),
 }
 """Names for what the paper shows in one table."""
 

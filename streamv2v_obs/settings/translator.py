@@ -18,6 +18,9 @@ class BankSettings(Section):
     ] = "dyme"
     interval: Whole = Field(4, ge=1, le=1000, description="frames from one update of the bank to the next")
     length: Whole = Field(1, ge=1, le=8, description="frames that a queue bank holds; dyme always holds one")
+    partition: Literal["by_age", "random"] = Field(
+        "by_age", description="what dyme merges: the bank's tokens into the frame's, or random halves as published"
+    )
     scenes: Whole = Field(8, ge=1, le=64, description="banks kept for OBS scenes to come back to")
     attend: bool = Field(True, description="self-attention sees the bank, equation 1; false leaves fusion alone")
 

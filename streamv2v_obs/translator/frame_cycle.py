@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from streamv2v_obs.translator.merging import draw_partitions
+from streamv2v_obs.settings import BankSettings
+from streamv2v_obs.translator.merging import partitions
 from streamv2v_obs.translator.schedules import Schedule
 from streamv2v_obs.translator.stream_batch import Origin, StreamBatch
 from streamv2v_obs.translator.unet_call import UNetCall
@@ -16,24 +17,24 @@ from streamv2v_obs.translator.unet_call import UNetCall
 class FrameCycle:
     """A frame is ``admit``, ``compute``, ``depart``: only the one in the middle works on the device. Then ``settle``.
 
-    ``interval``: from one update of the bank to the next, in frames. ``row_by_row``: a call of S rows is S of one.
+    ``settings`` are the bank's. ``row_by_row``: a call of S rows is S of one.
     """
 
     def __init__(
-        self, call: UNetCall, rows: StreamBatch, schedule: Schedule, interval: int, *, row_by_row: bool
+        self, call: UNetCall, rows: StreamBatch, schedule: Schedule, settings: BankSettings, *, row_by_row: bool
     ) -> None:
         self.schedule: Schedule = schedule
         self.run_update: Callable[[Callable[[], None]], None] = lambda update: update()
         """Runs the bank's update; whoever captures it in a graph puts that in its place."""
         self.seed = 0
-        """Of the partitions that are drawn."""
+        """Of partitions that are drawn."""
         self.frames = 0
         """Departed since the bank was empty."""
         self.closed = False
         self._call = call
         self._rows = rows
         self._bank = call.bank
-        self._interval = interval
+        self._settings = settings
         self._row_by_row = row_by_row
         self._update_due = False
         self._prepared = False
@@ -70,7 +71,7 @@ class FrameCycle:
 
     def depart(self) -> Origin | None:
         """Note that a frame was computed; whose it is that left."""
-        self._update_due = self._bank is not None and self.frames % self._interval == 0
+        self._update_due = self._bank is not None and self.frames % self._settings.interval == 0
         self.frames += 1
         return self._rows.depart() if self.schedule == "stream" else self._origin
 
@@ -138,11 +139,12 @@ class FrameCycle:
 
     @torch.inference_mode()
     def prepare_update(self) -> None:
-        """Draw what the update that is due needs, if one is: the host's work, done while the device computes."""
+        """Lay ready what the update that is due needs, if one is: the host's work, done while the device computes."""
         if self._bank is None or self._prepared or not self.merge_due:
             return
         tokens = [layer.tokens for layer in self._bank.layers]
-        self._bank.prepare_update(draw_partitions(self.seed, self._bank.updates, self._rows.size, tokens))
+        how, update = self._settings.partition, self._bank.updates
+        self._bank.prepare_update(partitions(how, self.seed, update, self._rows.size, tokens))
         self._prepared = True
 
     @property

@@ -85,7 +85,7 @@ class LatentTranslator:
         with torch.inference_mode():
             self.rows = StreamBatch(row_constants(acp, indices, device), latent_shape, device, self.prompts)
             self.times.compute(self.rows.constants.timesteps)
-        self._cycle = cycle = FrameCycle(call, self.rows, schedule, settings.bank.interval, row_by_row=row_by_row)
+        self._cycle = cycle = FrameCycle(call, self.rows, schedule, settings.bank, row_by_row=row_by_row)
         # The parts of a frame's cycle, for whoever drives it in another way than ``step`` does.
         self.admit, self.compute, self.depart = cycle.admit, cycle.compute, cycle.depart
         self.compute_row, self.hand_down = cycle.compute_row, cycle.hand_down

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,8 +15,24 @@ from streamv2v_obs.translator.fusion import most_similar
 _SPREAD = 0x9E3779B97F4A7C15
 
 
+def partitions(
+    how: Literal["by_age", "random"], seed: int, update: int, rows: int, tokens: Sequence[int]
+) -> list[Tensor]:
+    """What one update merges into what: for each layer of ``tokens[i]`` tokens an int64 (rows, 2 tokens[i])."""
+    return partitions_by_age(rows, tokens) if how == "by_age" else draw_partitions(seed, update, rows, tokens)
+
+
+def partitions_by_age(rows: int, tokens: Sequence[int]) -> list[Tensor]:
+    """The bank's tokens merge into the frame's, which is not the paper's way.
+
+    What is old fades at its pace, by a half at every merge; but where nothing moves each token meets its own former
+    self, so that the bank stands still, too. Random halves move it at every update, which is seen.
+    """
+    return [torch.arange(2 * n).expand(rows, -1) for n in tokens]
+
+
 def draw_partitions(seed: int, update: int, rows: int, tokens: Sequence[int]) -> list[Tensor]:
-    """Random partitions for one update: for each layer of ``tokens[i]`` tokens an int64 (rows, 2 tokens[i]).
+    """Random halves, as published.
 
     A function of its arguments alone, so that no generator has a state which a snapshot would have to carry. A row
     is a permutation of indices into [bank, current frame]; its first half is merged into its second half.

@@ -36,7 +36,7 @@ from streamv2v_obs.bench.timing import Arm, take_turns
 from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.settings import ModelSettings
 from streamv2v_obs.translator.loading import Model, load_model
-from streamv2v_obs.translator.merging import draw_partitions
+from streamv2v_obs.translator.merging import partitions
 from tests.rigs.latents import attentive_unet
 from tests.rigs.tiny_models import tiny_taesd
 from tests.rigs.tiny_subject import tiny_subject
@@ -175,9 +175,9 @@ def test_every_prompt_that_is_switched_to_is_encoded(
 def test_the_reference_can_be_told_apart() -> None:
     """Else the comparison above could not fail: other partitions are other pictures."""
     subject = tiny_subject()
-    settings = subject.translator(schedule="stream", bank={"interval": 1})
+    settings = subject.translator(schedule="stream", bank={"interval": 1, "partition": "random"})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(comparison, "draw_partitions", lambda seed, *rest: draw_partitions(seed + 1, *rest))
+        patch.setattr(comparison, "partitions", lambda how, seed, *rest: partitions(how, seed + 1, *rest))
         other, _ = comparison.pictures_alike(subject, settings, 6)
     same, _ = comparison.pictures_alike(subject, settings, 6)
     assert other < same - 10

@@ -272,7 +272,7 @@ def test_same_seed_same_pictures_and_reset_is_a_new_translator(
 
 def test_another_seed_merges_by_other_partitions(unet: UNet2DConditionModel) -> None:
     latents = clip(6)
-    cores = [translator(unet, bank={"interval": 2}, seed=seed) for seed in (0, 0, 1)]
+    cores = [translator(unet, bank={"interval": 2, "partition": "random"}, seed=seed) for seed in (0, 0, 1)]
     for core in cores[1:]:
         with torch.inference_mode():
             core.rows.noise.copy_(cores[0].rows.noise)
@@ -282,8 +282,16 @@ def test_another_seed_merges_by_other_partitions(unet: UNet2DConditionModel) -> 
     assert furthest(first[3:], other[3:]) > 1e-4
 
 
+def test_where_nothing_moves_the_pictures_stand_still_unless_halves_are_random(unet: UNet2DConditionModel) -> None:
+    moved = {}
+    for how in ("by_age", "random"):
+        made = run(translator(unet, bank={"interval": 1, "partition": how}), clip(1).expand(8, -1, -1, -1))
+        moved[how] = furthest(made[1:], made[:-1])
+    assert moved["by_age"] < 1e-5 < 1e-3 < moved["random"]
+
+
 def test_each_update_merges_by_partitions_of_its_own(unet: UNet2DConditionModel) -> None:
-    core = translator(unet, bank={"interval": 1})
+    core = translator(unet, bank={"interval": 1, "partition": "random"})
     bank = core.bank
     assert bank is not None
     drawn: list[Sequence[Tensor]] = []

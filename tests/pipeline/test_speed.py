@@ -65,7 +65,8 @@ def changing(core: LatentTranslator) -> list[Tensor]:
 @pytest.mark.parametrize("schedule", ["stream", "sequential"])
 def test_a_rung_changes_nothing(unet: UNet2DConditionModel, rung: str, schedule: str) -> None:
     wishes = dict.fromkeys(OFF, True) if rung == "all" else OFF | {rung: True}
-    options: dict[str, Any] = {"steps": 2, "schedule": schedule, "bank": {"interval": 2}}
+    # By age, two tokens of the bank come out as like one of the frame's as rounding goes, and either may be fused.
+    options: dict[str, Any] = {"steps": 2, "schedule": schedule, "bank": {"interval": 2, "partition": "random"}}
     without = translator(unet, speed=SpeedSettings(**OFF), **options)
     with_it = translator(unet, speed=SpeedSettings(**wishes), **options)
     assert furthest(changing(without), changing(with_it)) <= 1e-5

@@ -9,12 +9,12 @@ import pytest
 
 from streamv2v_obs.bench.evaluation import Wish, file_name
 from streamv2v_obs.errors import ConfigError
-from streamv2v_obs.eval.arms import APPENDIX, ARMS
+from streamv2v_obs.eval.arms import APPENDIX, ARMS, BEYOND
 from streamv2v_obs.eval.evaluation import choose_arms, read_variant, through_time
 from streamv2v_obs.eval.statistics import compare, mean_of, ratio_of_means
 from streamv2v_obs.eval.suite import SUITES
 from streamv2v_obs.eval.summary import Table, summarize
-from streamv2v_obs.settings import FusionSettings, TranslatorSettings
+from streamv2v_obs.settings import BankSettings, FusionSettings, TranslatorSettings
 
 
 def records(factors: dict[str, float], clips: int = 18, noise: float = 0.02) -> list[dict[str, Any]]:
@@ -135,11 +135,12 @@ def test_arms_by_name_set_and_variant() -> None:
 
 
 def test_each_arm_is_one_way_of_remembering() -> None:
-    settings = {arm.name: arm.settings(TranslatorSettings(), "p", 0) for arm in ARMS}
+    settings = {arm.name: arm.settings(TranslatorSettings(), "p", 0) for arm in (*ARMS, *BEYOND)}
     assert settings["off"].bank.kind == "off"
     assert (settings["ff"].bank.attend, settings["ff"].fusion.strength) == (False, 0.8)
     assert (settings["ea"].bank.attend, settings["ea"].fusion.strength) == (True, 0)
-    assert settings["dyme"] == TranslatorSettings(prompt="p")
+    assert settings["dyme by age"] == TranslatorSettings(prompt="p"), "as it is by default"
+    assert settings["dyme"].bank == BankSettings(partition="random"), "as published"
     assert [settings[f"queue {n}"].bank.length for n in (1, 2, 4)] == [1, 2, 4]
     appendix = {arm.name: arm.settings(TranslatorSettings(), "p", 0) for arm in APPENDIX}
     assert appendix["dyme, ff everywhere"].fusion == FusionSettings(layers="all")

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamv2v_obs.translator.merging import draw_partitions, merge
+from streamv2v_obs.translator.merging import draw_partitions, merge, partitions
 
 
 def _partition(rows: int, doubled: int, seed: int) -> torch.Tensor:
@@ -61,6 +61,22 @@ def test_one_assignment_by_keys_serves_all_features() -> None:
     merged_keys, merged_values = merge(keys, [values], torch.tensor([[0, 1, 3, 2]]))
     assert merged_values.tolist() == [[[30.0], [20.0]]]
     assert torch.allclose(merged_keys, torch.tensor([[[0.05, 1.5], [1.5, 0.05]]]))
+
+
+def test_by_age_the_bank_goes_into_the_frame_whatever_the_seed() -> None:
+    first = partitions("by_age", 5, 1, 2, [3, 1])
+    assert [one.tolist() for one in first] == [[[0, 1, 2, 3, 4, 5]] * 2, [[0, 1]] * 2]
+    assert all(torch.equal(a, b) for a, b in zip(first, partitions("by_age", 6, 2, 2, [3, 1]), strict=True))
+    random = partitions("random", 5, 1, 2, [3, 1])
+    assert all(torch.equal(a, b) for a, b in zip(random, draw_partitions(5, 1, 2, [3, 1]), strict=True))
+
+
+def test_by_age_equal_tokens_stay_where_they_are() -> None:
+    frame = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(0))
+    shuffled = frame[:, torch.randperm(8, generator=torch.Generator().manual_seed(1))]
+    (where,) = partitions("by_age", 0, 1, 2, [8])
+    (merged,) = merge(torch.cat([shuffled, frame], 1), [], where)
+    assert torch.equal(merged, frame)
 
 
 def test_partitions_are_permutations_and_a_function_of_seed_and_update() -> None:
