@@ -34,6 +34,7 @@ class Return:
     first: float
     """The first one."""
     then: float
+    """The mean of those after it."""
 
 
 def figures(
@@ -41,7 +42,6 @@ def figures(
 ) -> results.Section:
     """The schema's ``results``."""
     distances = [d for leg in legs.values() for d in leg.distances]
-    ratio, interval = results.ratio_of_medians([r.then for r in restored], [r.then for r in emptied])
     over_ms = [ms - frame_ms for ms in legs["event"].applied_ms]
     return {
         "latency_ms": {key: _spread(leg.picture_ms) for key, leg in legs.items()},
@@ -59,8 +59,6 @@ def figures(
             "returns": len(restored),
             "restored": _means(restored),
             "reset": _means(emptied),
-            "ratio": ratio,
-            "ratio_ci95": interval,
         },
     }
 

@@ -123,7 +123,6 @@ def returns(rule: str, times: int, requests: Requests, service: Led, looks: Look
     use_transition(requests, "cut_transition", FADE_MS)
     scene.do(requests, 0)
     for _ in range(times):
-        arrived_at = time.monotonic()
         time.sleep(_STAY_S)
         left_at = time.monotonic()
         away.do(requests, 1)
@@ -131,12 +130,13 @@ def returns(rule: str, times: int, requests: Requests, service: Led, looks: Look
         back_at = time.monotonic()
         scene.do(requests, 0)
         time.sleep(_SETTLE_S)
-        last = decoded(service.between(arrived_at, left_at)[-1][1])
+        last = decoded(service.between(0, left_at)[-1][1])
         came = [jpeg for _, jpeg in service.between(back_at, time.monotonic())]
         own = [distance(last, decoded(jpeg)) for jpeg in came if looks.judge(jpeg).prompt == PROMPTS[0]]
-        if len(own) < 2 or not any(own[1:]):
-            raise StreamV2VError(f"{_scene(rule, 0)}: too few pictures came back within {_SETTLE_S:g} s to compare")
-        found.append(Return(own[0], float(np.mean(own[1:]))))
+        if not own:
+            raise StreamV2VError(f"{_scene(rule, 0)}: none of its pictures came back within {_SETTLE_S:g} s")
+        # Only what differs from the picture before it is here: where the first stands still, it is all there is.
+        found.append(Return(own[0], float(np.mean(own[1:] or own))))
     return found
 
 
@@ -193,7 +193,9 @@ def measure(path: Path, *, switches: int, rounds: int, overrides: Sequence[str],
             results.check("pictures that mix two prompts", 0, mixed["mixed"], at_most=True),
             results.check("pictures of the prompt before, after one of the new", 0, mixed["back"], at_most=True),
             results.check("custom event in force, less a frame, 95 %, ms", _EVENT_MS, event["p95"], at_most=True),
-            results.check("restored over reset (upper end)", 0.999, restore["ratio_ci95"][1], at_most=True),
+            results.check(
+                "a restored scene's first picture, from its last", 1, restore["restored"]["first"], at_most=True
+            ),
         ],
         notes="latency_ms: from before OBS is asked to the first picture of the new prompt in a viewer's hand; "
         "applied_ms: to the change in the engine, by its log. start and end are a rule's `when`, with a fade of "
@@ -205,5 +207,5 @@ def measure(path: Path, *, switches: int, rounds: int, overrides: Sequence[str],
     )
     for key, spread in found["latency_ms"].items():
         say(f"{key}: {spread['p50']:.0f} ms to the first new picture (95 %: {spread['p95']:.0f})")
-    say(f"{mixed['mixed']} of {mixed['pictures']} pictures mix two prompts; restored over reset {restore['ratio']}")
+    say(f"{mixed['mixed']} of {mixed['pictures']} pictures mix two prompts; a restored scene {restore['restored']}")
     return path
