@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import subprocess
 import sys
@@ -84,6 +85,10 @@ def _serve(settings: Settings, file: SettingsFile, asked: threading.Event, folde
         ended.append(service.wait_ended())
         asked.set()
 
+    # What is loaded by now stays to the end. A collection that walks all of it keeps every thread waiting, the beat of
+    # the outputs, too, for longer than a frame's interval on a busy machine.
+    gc.collect()
+    gc.freeze()
     try:
         service.start()
         if link:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -95,7 +95,17 @@ def figures(found: Soaked) -> dict[str, Any]:
         "searched": found.searched,
         "raw": found.raw,
         "stops": found.stops,
+        "stops_at": stops_at(found.told),
     }
+
+
+def stops_at(told: Sequence[Told]) -> list[dict[str, float]]:
+    """When the output stood for more than two intervals, from the first told on, and its longest gap about then."""
+    return [
+        {"at_s": round(after.at - told[0].at, 1), "gap_ms": round(after.gap_ms, 1)}
+        for before, after in pairwise(told)
+        if after.stops > before.stops
+    ]
 
 
 def longest_life(samples: Sequence[Sample]) -> dict[str, float]:

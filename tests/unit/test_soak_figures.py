@@ -93,6 +93,13 @@ def test_the_slowest_hundredth_of_the_seconds() -> None:
     assert figures(found)["fps_p1"] == 5
 
 
+def test_a_stop_is_found_again() -> None:
+    told = [Told(at / 10, 3 * at, int(at > 700) + 2 * (at > 900), 80.0 if at > 900 else 71.0) for at in range(18_000)]
+    found = figures(Soaked(30, 1, [sample(at) for at in range(1800)], told=told))
+    assert found["stops_at"] == [{"at_s": 70.1, "gap_ms": 71.0}, {"at_s": 90.1, "gap_ms": 80.0}]
+    assert figures(soaked([sample(at) for at in range(1800)]))["stops_at"] == []
+
+
 def test_a_soak_that_ended_before_there_was_anything_to_compare() -> None:
     found = soaked([sample(at) for at in range(100)])
     found.ended = "StreamV2VError: the service ended"
