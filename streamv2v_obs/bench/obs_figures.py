@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from streamv2v_obs.bench import results
+from streamv2v_obs.errors import StreamV2VError
 
 MIXED = 0.1
 """A picture mixes prompts if it is further from what its own alone makes than this share of what lies between them."""
@@ -42,6 +43,9 @@ def figures(
 ) -> results.Section:
     """The schema's ``results``."""
     distances = [d for leg in legs.values() for d in leg.distances]
+    if not any(one.then for one in emptied):
+        raise StreamV2VError("a scene came back as it was left although its bank was emptied: nothing to compare")
+    ratio, interval = results.ratio_of_medians([r.then for r in restored], [r.then for r in emptied])
     over_ms = [ms - frame_ms for ms in legs["event"].applied_ms]
     return {
         "latency_ms": {key: _spread(leg.picture_ms) for key, leg in legs.items()},
@@ -59,6 +63,8 @@ def figures(
             "returns": len(restored),
             "restored": _means(restored),
             "reset": _means(emptied),
+            "ratio": ratio,
+            "ratio_ci95": interval,
         },
     }
 
