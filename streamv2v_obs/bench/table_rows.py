@@ -126,8 +126,8 @@ def _obs_switch(found: Result) -> list[Row]:
         ),
         ("pictures meanwhile that mix two prompts", f"{found['mixed']['mixed']} of {found['mixed']['pictures']}"),
         (
-            "a scene left and come back to: its first picture, from its last, `bank: restore` (`reset`)",
-            f"{restore['restored']['first']:g} ({restore['reset']['first']:g}) of 255",
+            "a scene left and come back to: difference of its picture with `restore`, of that with `reset`",
+            _with_interval(restore["ratio"], restore["ratio_ci95"]),
         ),
     ]
 

@@ -60,5 +60,6 @@ def test_figures_follow_from_what_was_seen() -> None:
         **{"pictures": 7, "mixed": 0, "back": 1, "prompts_apart": 80},
         "furthest": {"cut": 0.0, "event": 0.5},
     }
+    assert found["restore"]["ratio"] == 0.25
     assert found["restore"]["restored"] == {"first": 9, "then": 1.5}
     assert found["restore"]["reset"] == {"first": 9, "then": 6}
