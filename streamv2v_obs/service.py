@@ -150,7 +150,7 @@ class Service:
             self._check_required_obs()
         return None
 
-    # --- steering --------------------------------------------------------------------------------------------
+    # --- changes ---------------------------------------------------------------------------------------------
 
     def apply(self, change: Change) -> None:
         """Apply ``change`` between two frames."""

@@ -49,15 +49,12 @@ def what_is_left_open_is_told_here() -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what was not tested, each reason once with how many tests it left out, and what failed at the first try."""
+    """Say what was not tested, each reason once with how many tests it left out."""
     # From the reports: those of other processes come here, too.
     skipped = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", [])]
     reasons = Counter(said.removeprefix("Skipped: ").removeprefix(_NOT_TESTED) for said in skipped)
     for reason, tests in sorted(reasons.items()):
         terminalreporter.write_line(f"NOT TESTED HERE ({tests})  {reason}", yellow=True, bold=True)
-    for report in terminalreporter.stats.get("rerun", []):
-        terminalreporter.write_line(f"FAILED ONCE, TRIED AGAIN  {report.nodeid}", yellow=True, bold=True)
-        terminalreporter.write_line(report.longreprtext)
 
 
 @pytest.hookimpl(trylast=True)

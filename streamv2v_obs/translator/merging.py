@@ -25,8 +25,8 @@ def partitions(
 def partitions_by_age(rows: int, tokens: Sequence[int]) -> list[Tensor]:
     """The bank's tokens merge into the frame's, which is not the paper's way.
 
-    What is old fades at its pace, by a half at every merge; but where nothing moves each token meets its own former
-    self, so that the bank stands still, too. Random halves move it at every update, which is seen.
+    What is old fades by a half or more at every merge, on average; but where nothing moves each token meets its own
+    former self, so that the bank stands still, too. Random halves move it at every update, which is seen.
     """
     return [torch.arange(2 * n).expand(rows, -1) for n in tokens]
 
