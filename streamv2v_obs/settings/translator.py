@@ -81,8 +81,8 @@ class TranslatorSettings(Section):
         "auto", description="stream: steps of several frames in one batch; sequential: no added frame delay"
     )
     seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
-    attention: Literal["auto", "sdpa", "flash", "cudnn", "efficient", "xformers"] = Field(
-        "auto", description="auto: on CUDA the quickest for each level, by measurement; else sdpa"
+    attention: Literal["auto", "sdpa", "blocks", "flash", "cudnn", "efficient", "xformers"] = Field(
+        "auto", description="auto: on CUDA the quickest for each level, by measurement; on a CPU blocks or sdpa"
     )
     guidance: Annotated[Number, Field(ge=1, le=20)] | None = Field(
         None, description="for models that were distilled with guidance (LCM checkpoints) only; none: 8.5 for those"

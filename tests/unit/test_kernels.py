@@ -7,7 +7,16 @@ import torch
 from torch import Tensor
 
 from streamv2v_obs.translator import fusion, kernels
-from streamv2v_obs.translator.kernels import Attend, Kernel, Level, attend_sdpa, choose_kernels, described, fastest
+from streamv2v_obs.translator.kernels import (
+    Attend,
+    Kernel,
+    Level,
+    attend_in_blocks,
+    attend_sdpa,
+    choose_kernels,
+    described,
+    fastest,
+)
 
 CPU = torch.device("cpu")
 LEVELS = [Level(2, 64, 128, 2, 40), Level(2, 16, 32, 2, 80)]
@@ -63,6 +72,25 @@ def test_on_a_cpu_auto_is_torch_s_own_choice_and_flash_can_be_had() -> None:
     (wide,) = choose_kernels("sdpa", LEVELS[:1], True, CPU, torch.float32)
     assert wide.width == 64
     assert described(LEVELS[:1], [wide]) == "sdpa 64 (64 wide)"
+
+
+@pytest.mark.parametrize("at_once", [1, 128, 128 * 7, 10**6])
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_blocks_of_queries_are_the_whole(at_once: int, scale: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_SCORES_AT_ONCE", at_once)
+    q, k, v = (torch.randn((2, n, 3, 16), generator=torch.Generator().manual_seed(n)) for n in (50, 128, 129))
+    v = v[:, :128]  # of a bank, whose rows lie further apart
+    assert torch.allclose(attend_in_blocks(q, k, v, scale), attend_sdpa(q, k, v, scale), atol=1e-5)
+
+
+def test_in_bfloat16_a_cpu_computes_in_blocks_as_exactly_as_a_picture_needs() -> None:
+    assert {k.name for k in choose_kernels("auto", LEVELS, "auto", CPU, torch.bfloat16)} == {"blocks"}
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn((1, n, 2, 64), generator=generator) for n in (256, 512, 512))
+    k = k + 30 * torch.randn((1, 1, 2, 64), generator=generator)  # what all keys share must cost no precision
+    made = attend_in_blocks(q.bfloat16(), k.bfloat16(), v.bfloat16()).float()
+    exact = attend_sdpa(q, k.bfloat16().float(), v)
+    assert float((made - exact).square().mean().sqrt() / exact.std()) < 0.03
 
 
 def test_the_most_similar_is_the_same_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
