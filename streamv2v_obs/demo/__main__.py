@@ -83,7 +83,6 @@ def unet(
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1.5e-3,
     critic_from: Annotated[float, typer.Option(min=0, max=1, help="Share of the steps done before the critic.")] = 0.6,
     critic_share: Annotated[float, typer.Option(min=0, help="Of the other loss's gradient.")] = 0.25,
-    looking_back: Annotated[float, typer.Option(min=0, max=1, help="Share of the steps with a past frame.")] = 0.5,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
@@ -97,7 +96,6 @@ def unet(
         rate=rate,
         critic_from=critic_from,
         critic_share=critic_share,
-        looking_back=looking_back,
         seed=seed,
         device=device,
     )

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
 
 from streamv2v_obs.demo.architecture import new_autoencoder, new_scheduler
 from streamv2v_obs.demo.train_autoencoder import CHECKPOINT as AUTOENCODER
@@ -75,8 +73,7 @@ def export(run: Path, folder: Path) -> int:
 def adopt(folder: Path, run: Path) -> None:
     """Begin ``run`` with the weights in ``folder``, which ``export`` wrote: the optimizers' moments begin anew.
 
-    Attention that the folder's UNet lacks begins as one that adds nothing. Raises ConfigError where ``run`` has
-    weights of its own, or where the model is of another architecture.
+    Raises ConfigError where ``run`` has weights of its own, or where the model is of another architecture.
     """
     for name in (AUTOENCODER, UNET):
         if (run / name).exists():
@@ -90,8 +87,7 @@ def adopt(folder: Path, run: Path) -> None:
     for name, module in parts.items():
         path = folder / f"{name}.safetensors"
         try:
-            found = {key: tensor.float() for key, tensor in load_file(path).items()}
-            module.load_state_dict(found | _silent_attention(module, found))
+            module.load_state_dict({key: tensor.float() for key, tensor in load_file(path).items()})
         except (OSError, SafetensorError, RuntimeError) as error:
             said = " ".join(str(error).split())[:200]
             raise ConfigError(f"{path}: not weights of today's architecture ({said})") from error
@@ -99,12 +95,6 @@ def adopt(folder: Path, run: Path) -> None:
         save_checkpoint(run / name, 0, weights=module.state_dict(), average=module.state_dict())
     scale = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))["scaling_factor"]
     write_scale(run, float(scale))
-
-
-def _silent_attention(module: nn.Module, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The ``module``'s own weights of attention that is not ``found``; what leads out of it is zero."""
-    own = {key: tensor for key, tensor in module.state_dict().items() if key not in found and ".attentions." in key}
-    return {key: torch.zeros_like(tensor) if ".proj_out." in key else tensor for key, tensor in own.items()}
 
 
 def _rewrite(path: Path, **changes: str | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,7 @@ from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
 from streamv2v_obs.demo.architecture import LATENT_CHANNELS, WIDTHS, new_scheduler, new_text_encoder, new_unet
 from streamv2v_obs.demo.discriminator import Critic, balance, critic_loss
-from streamv2v_obs.demo.latents import REACH, LatentBatch, LatentPool, draw_batch, draw_moved, encode_pool
-from streamv2v_obs.demo.looking_back import LookingBack
+from streamv2v_obs.demo.latents import LatentBatch, LatentPool, draw_batch, encode_pool
 from streamv2v_obs.demo.muon import Muon
 from streamv2v_obs.demo.pool import MOOD_NAMES, NONE, STYLE_NAMES, Labels
 from streamv2v_obs.demo.prompts import write_prompt
@@ -37,16 +35,13 @@ from streamv2v_obs.demo.training import (
 log = logging.getLogger(__name__)
 
 CHECKPOINT = "unet.safetensors"
-_FINDING = 0.05
-"""Weight of attention that looks elsewhere than where a thing was, beside the error of the picture."""
 
 
 @dataclass(frozen=True)
 class UNetPlan:
     """How to train. ``crop`` in latents, a multiple of 4; the last ``whole_share`` of the steps see whole pictures.
 
-    The critic joins after ``critic_from`` of the steps (1: never), with ``critic_share`` of the gradient. In
-    ``looking_back`` of the steps the picture has moved since a past frame, whose features are there to be attended to.
+    The critic joins after ``critic_from`` of the steps (1: never), with ``critic_share`` of the gradient.
     """
 
     steps: int = 40_000
@@ -56,7 +51,6 @@ class UNetPlan:
     whole_share: float = 0.15
     critic_from: float = 0.6
     critic_share: float = 0.25
-    looking_back: float = 0.5
     widths: tuple[int, int, int] = WIDTHS
     seed: int = 0
     device: str = "auto"
@@ -113,17 +107,12 @@ def draw_timesteps(rng: np.random.Generator, count: int) -> np.ndarray[Any, np.d
 
 @dataclass(frozen=True)
 class Task:
-    """One step's work: noised latents in, the styled ones wanted.
-
-    ``past`` is a noised frame to look back at, and ``places`` where in it to find what is shown now.
-    """
+    """One step's work: noised latents in, the styled ones wanted."""
 
     noised: Tensor
     timesteps: Tensor
     prompts: list[str]
     batch: LatentBatch
-    past: Tensor | None
-    places: Tensor | None
 
 
 def draw_task(rng: np.random.Generator, pool: LatentPool, acp: Tensor, plan: UNetPlan, step: int) -> Task:
@@ -131,24 +120,17 @@ def draw_task(rng: np.random.Generator, pool: LatentPool, acp: Tensor, plan: UNe
     whole = step >= (1 - plan.whole_share) * plan.steps
     full = pool.targets.shape[-1]
     count, side = (max(2, plan.batch * plan.crop**2 // full**2), full) if whole else (plan.batch, plan.crop)
-    past, places = None, None
-    if rng.random() < plan.looking_back:
-        past, batch, places = draw_moved(rng, pool, count, min(side, full - REACH), acp.device)
-    else:
-        batch = draw_batch(rng, pool, count, side, acp.device)
+    batch = draw_batch(rng, pool, count, side, acp.device)
     timesteps = torch.from_numpy(draw_timesteps(rng, count)).to(acp.device)
     # Later steps start from what an earlier one made: a third of the inputs is styled already. What chance had to
     # decide is decided there, so their noise is any; the others' is the one that the teacher's strokes follow from.
     styled = torch.from_numpy(rng.random((count, 1, 1, 1)) < 1 / 3).to(acp.device)
-    other = torch.from_numpy(rng.standard_normal(batch.source.shape, np.float32)).to(acp.device)
+    clean = torch.where(styled, batch.target, batch.source)
+    other = torch.from_numpy(rng.standard_normal(clean.shape, np.float32)).to(acp.device)
+    noise = torch.where(styled, other, batch.noise)
     share = acp[timesteps].reshape(-1, 1, 1, 1)
-
-    def noised(frame: LatentBatch) -> Tensor:
-        clean = torch.where(styled, frame.target, frame.source)
-        return share.sqrt() * clean + (1 - share).sqrt() * torch.where(styled, other, frame.noise)
-
-    prompts = write_prompts(rng, batch.labels)
-    return Task(noised(batch), timesteps, prompts, batch, None if past is None else noised(past), places)
+    noised = share.sqrt() * clean + (1 - share).sqrt() * noise
+    return Task(noised, timesteps, write_prompts(rng, batch.labels), batch)
 
 
 def train_unet(pool_folder: Path, run: Path, plan: UNetPlan) -> Students:
@@ -159,7 +141,6 @@ def train_unet(pool_folder: Path, run: Path, plan: UNetPlan) -> Students:
     students = new_students(plan.widths)
     modules = students.modules.to(device)
     students.unet.to(memory_format=torch.channels_last)
-    back = LookingBack(students.unet)
     critic = Critic(LATENT_CHANNELS, len(STYLE_NAMES)).to(device)
     optimizer = Muon(modules.parameters(), plan.rate, weight_decay=0.01)
     critic_optimizer = torch.optim.AdamW(critic.parameters(), plan.rate / 4, betas=(0.5, 0.99), weight_decay=0.01)
@@ -183,15 +164,15 @@ def train_unet(pool_folder: Path, run: Path, plan: UNetPlan) -> Students:
             critic_optimizer.param_groups[0]["lr"] = rate / 4
             judged = step >= plan.critic_from * plan.steps
             with half_precision(device):
-                made = _made(students, back, task)
+                made = students.unet(task.noised, task.timesteps, students.embed(task.prompts), return_dict=False)[0]
             difference = made.float() - task.batch.target
             loss = difference.abs().mean() + 0.5 * difference.square().mean()
             shown += 0.02 * (loss.item() - shown) if shown else loss.item()
-            total = loss if task.places is None else loss + _FINDING * back.missed
+            total = loss
             if judged:
-                total = total + _adversarial(critic, critic_optimizer, students.unet, task, made, loss, plan)
+                total = loss + _adversarial(critic, critic_optimizer, students.unet, task, made, loss, plan)
             optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(total)
+            total.backward()
             nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
             optimizer.step()
             average.update(modules, step)
@@ -211,17 +192,6 @@ def train_unet(pool_folder: Path, run: Path, plan: UNetPlan) -> Students:
     modules.load_state_dict(average.weights)
     modules.float().eval()
     return students
-
-
-def _made(students: Students, back: LookingBack, task: Task) -> Tensor:
-    """What the UNet makes of the task, (n, C, h, w)."""
-    prompts = students.embed(task.prompts)
-    if task.past is not None:
-        with back.noting():
-            students.unet(task.past, task.timesteps, prompts)
-    with back.looking(task.places) if task.places is not None else nullcontext():
-        made: Tensor = students.unet(task.noised, task.timesteps, prompts, return_dict=False)[0]
-    return made
 
 
 def _adversarial(
