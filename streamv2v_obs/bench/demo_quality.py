@@ -33,12 +33,12 @@ _FEW = 4
 
 
 def flicker(model: Model, frames: int, side: int, say: Say, clips: int | None = None) -> results.Section:
-    """Error along exact motion and unrest of still scenes, with our bank and without, over ``quick`` clips.
+    """Error along exact motion and unrest of still scenes, with our bank and without, over ``demo`` clips.
 
     Ratios are of means, with a bootstrap over clips and prompts together; beside them those of the published bank.
     """
     chosen = [arm for arm in (*ARMS, *BEYOND) if arm.name in SETS["bank"]]
-    specs = SUITES["quick"][:clips]
+    specs = SUITES["demo"][:clips]
     records: list[Record] = []
     for number, spec in enumerate(specs):
         for prompt in PROMPTS:
@@ -142,7 +142,7 @@ def measure(folder: Path | None, scenes: int, frames: int, out: Path, say: Say) 
             "timed_frames": 0,
             "repeats": 1,
             "timer": "perf_counter+sync",
-            "input": f"{len(HELD_OUT)} held-out photographs, {scenes} drawn scenes; {len(SUITES['quick'])} clips of "
+            "input": f"{len(HELD_OUT)} held-out photographs, {scenes} drawn scenes; {len(SUITES['demo'])} clips of "
             f"{frames} frames with exact flow, two prompts",
         },
         results=found,

@@ -231,7 +231,7 @@ def test_structure_counts_from_chance_to_what_teachers_keep() -> None:
 
 
 def test_flicker_beside_no_bank(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SUITES, "quick", SPECS)
+    monkeypatch.setitem(SUITES, "demo", SPECS)
     found = demo_quality.flicker(model, 10, 64, lambda text: None)
     assert found["warp_mse_1"]["n"] == 4
     assert found["static_std"]["n"] == 2

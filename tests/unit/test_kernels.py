@@ -60,7 +60,7 @@ def test_a_real_kernel_is_timed() -> None:
     assert 0 < kernels.time_kernel(attend_sdpa, LEVELS[0], CPU, torch.float32) < 1000
 
 
-def test_on_a_cpu_auto_is_torch_s_own_choice_and_flash_can_be_had() -> None:
+def test_on_a_cpu_in_float32_auto_is_torch_s_own_choice_and_flash_can_be_had() -> None:
     assert choose_kernels("auto", LEVELS, "auto", CPU, torch.float32) == [
         Kernel("sdpa", attend_sdpa, 40),
         Kernel("sdpa", attend_sdpa, 80),
