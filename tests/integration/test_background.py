@@ -104,6 +104,17 @@ def test_start_tells_why_it_failed_and_with_what_code(cli: Cli) -> None:
     assert NOT_HERE in cli("status", code=2).stderr
 
 
+@pytest.fixture
+def heard(number: int) -> Iterator[None]:
+    """Under nohup SIGHUP is ignored, and rightly so by all that is started there: for one test it is not."""
+    before = signal.getsignal(number)
+    if before is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    signal.signal(number, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_run_in_order_even_while_someone_watches(cli: Cli, number: int) -> None:
