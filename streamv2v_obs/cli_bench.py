@@ -87,7 +87,9 @@ def evaluate(
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     arms: Annotated[
         list[str] | None,
-        typer.Option("--arms", help="all, table2, figure8, positions (A.3), steps (A.4), controls, bank, or an arm."),
+        typer.Option(
+            "--arms", help="all, table2, figure8, positions (A.3), steps (A.4), controls, bank, beyond, or an arm."
+        ),
     ] = None,
     variants: Annotated[
         list[str] | None,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from streamv2v_obs.settings import TranslatorSettings
 from streamv2v_obs.translator.bank import FeaturesSnapshot
+from streamv2v_obs.translator.carrying import Motion
 from streamv2v_obs.translator.latent import LatentTranslator
 from streamv2v_obs.translator.loading import Model
 from streamv2v_obs.translator.stream_batch import Departed, Origin
@@ -62,7 +63,10 @@ APPENDIX = (
 )
 """What the paper's appendix compares beside these: where fusion sits (A.3), and the number of steps (A.4)."""
 
-BEYOND = (Arm("dyme by age", _bank("dyme", partition="by_age")),)
+BEYOND = (
+    Arm("dyme by age", _bank("dyme", partition="by_age")),
+    Arm("carried", _bank("dyme", partition="by_age") | {"carry": 0.3}),
+)
 """What is ours."""
 
 SETS = {
@@ -73,6 +77,7 @@ SETS = {
     "steps": ("off", "dyme", *(arm.name for arm in APPENDIX if "steps" in arm.changes)),
     "controls": ("off", "dyme", "foreign", "own"),
     "bank": ("off", "dyme", "dyme by age"),
+    "beyond": ("off", "dyme", *(arm.name for arm in BEYOND)),
 }
 """Names for what the paper shows in one table."""
 
@@ -95,12 +100,14 @@ def run_arm(
     arm: Arm,
     settings: TranslatorSettings,
     latents: Sequence[Tensor],
+    motions: Sequence[Motion | None] = (),
     *,
     foreign: Sequence[FeaturesSnapshot] = (),
     remember: bool = False,
 ) -> Run:
     """Run ``latents`` (each (1, C, h, w)) through the translator's core; the delay of the stream batch is taken out.
 
+    ``motions`` lead from one to the next, for arms that carry pictures on.
     A ``foreign`` control sees another clip's bank as it stood at the same time; an ``own`` one sees the features
     that the very same call would compute, which by equations 1 and 2 changes nothing.
     """
@@ -126,7 +133,8 @@ def run_arm(
                 _bank_of(core).restore(foreign[number - 1])
             if arm.control == "own":
                 _remember_own(core, latent, prompt, origin)
-            departed.append(core.step(latent, prompt, origin))
+            motion = motions[number] if motions and settings.carry > 0 else None
+            departed.append(core.step(latent, prompt, origin, motion))
             core.settle()
             if remember:
                 memories.append(_bank_of(core).snapshot())

@@ -29,6 +29,7 @@ from streamv2v_obs.eval.metrics import (
 from streamv2v_obs.frames import Pixels
 from streamv2v_obs.settings import TranslatorSettings, VideoCapture
 from streamv2v_obs.shape import fit_to
+from streamv2v_obs.translator.carrying import MotionEstimator
 from streamv2v_obs.translator.loading import Model
 
 MOVING = ("pan", "zoom", "rotation", "parallax", "occluder", "fast", "loop")
@@ -150,6 +151,8 @@ def measure_clip(
     footage = open_clip(spec, frames, side, lags)
     coder = model.autoencoder
     latents = [coder.encode(frame) for frame in footage.frames]
+    estimator = MotionEstimator(*latents[0].shape[2:])
+    motions = [estimator.to(frame) for frame in footage.frames]
     records: list[Record] = []
     shown: list[Pictures] = []
     for seed in seeds:
@@ -170,7 +173,7 @@ def measure_clip(
                     remember=True,
                 )
             memories = foreign.memories if foreign is not None else ()
-            run = run_arm(model, arm, settings, latents, foreign=memories)
+            run = run_arm(model, arm, settings, latents, motions, foreign=memories)
             made = [coder.decode(latent.to(model.dtype)) for latent in run.latents]
             features = [latent[0].float().cpu().numpy() for latent in run.latents]
             records.append(

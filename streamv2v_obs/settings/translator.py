@@ -87,6 +87,9 @@ class TranslatorSettings(Section):
     guidance: Annotated[Number, Field(ge=1, le=20)] | None = Field(
         None, description="for models that were distilled with guidance (LCM checkpoints) only; none: 8.5 for those"
     )
+    carry: Annotated[Number, Field(ge=0, le=0.9)] = Field(
+        0, description="share of the last picture, moved as the input has moved, in the next one; 0: none"
+    )
     bank: BankSettings = BankSettings()
     fusion: FusionSettings = FusionSettings()
     speed: SpeedSettings = SpeedSettings()

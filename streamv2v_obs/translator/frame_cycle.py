@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from streamv2v_obs.settings import BankSettings
+from streamv2v_obs.translator.carrying import Carry, Motion
 from streamv2v_obs.translator.merging import partitions
 from streamv2v_obs.translator.schedules import Schedule
 from streamv2v_obs.translator.stream_batch import Origin, StreamBatch
@@ -17,11 +18,19 @@ from streamv2v_obs.translator.unet_call import UNetCall
 class FrameCycle:
     """A frame is ``admit``, ``compute``, ``depart``: only the one in the middle works on the device. Then ``settle``.
 
-    ``settings`` are the bank's. ``row_by_row``: a call of S rows is S of one.
+    ``settings`` are the bank's. ``row_by_row``: a call of S rows is S of one. ``carry`` has the last word on what
+    leaves.
     """
 
     def __init__(
-        self, call: UNetCall, rows: StreamBatch, schedule: Schedule, settings: BankSettings, *, row_by_row: bool
+        self,
+        call: UNetCall,
+        rows: StreamBatch,
+        schedule: Schedule,
+        settings: BankSettings,
+        carry: Carry | None,
+        *,
+        row_by_row: bool,
     ) -> None:
         self.schedule: Schedule = schedule
         self.run_update: Callable[[Callable[[], None]], None] = lambda update: update()
@@ -35,6 +44,7 @@ class FrameCycle:
         self._rows = rows
         self._bank = call.bank
         self._settings = settings
+        self._carry = carry
         self._row_by_row = row_by_row
         self._update_due = False
         self._prepared = False
@@ -52,9 +62,14 @@ class FrameCycle:
         """
         return self._rows.size - 1 if self.schedule == "stream" and self._rows.starts else 0
 
-    def admit(self, prompt: Tensor, origin: Origin | None) -> None:
-        """Note whose the next frame is; all that it needs is laid ready. ``prompt``: (1, L, D) or (S, L, D)."""
+    def admit(self, prompt: Tensor, origin: Origin | None, motion: Motion | None = None) -> None:
+        """Note whose the next frame is; all that it needs is laid ready. ``prompt``: (1, L, D) or (S, L, D).
+
+        ``motion`` led to it from the frame before; None: it is drawn by itself.
+        """
         self.ready()
+        if self._carry is not None:
+            self._carry.admit(motion, alone=self.schedule == "sequential")
         if self.schedule == "stream":
             self._rows.admit(prompt, origin)
         else:
@@ -66,6 +81,8 @@ class FrameCycle:
         if self.closed:
             raise RuntimeError("this translator is closed")
         self.settle()
+        if self._carry is not None:
+            self._carry.lay_ready()
         # Another translator may have used the same UNet since; where none has, this costs one look-up.
         self._call.extension.install()
 
@@ -73,6 +90,8 @@ class FrameCycle:
         """Note that a frame was computed; whose it is that left."""
         self._update_due = self._bank is not None and self.frames % self._settings.interval == 0
         self.frames += 1
+        if self._carry is not None:
+            self._carry.depart()
         return self._rows.depart() if self.schedule == "stream" else self._origin
 
     # --- on the device ---------------------------------------------------------------------------------------
@@ -89,11 +108,12 @@ class FrameCycle:
                 rows.noise_first(latent)
             if self._row_by_row:
                 x0 = torch.cat([self.compute_row(row, None) for row in range(rows.size)])
-            else:
-                every = slice(0, rows.size)
-                x0 = self._call(every, rows.noised, rows.constants.of(every))
+                rows.noise_others(x0)
+                return x0[-1:]
+            every = slice(0, rows.size)
+            x0 = self._call(every, rows.noised, rows.constants.of(every))
             rows.noise_others(x0)
-            return x0[-1:]
+            return self._leaving(x0[-1:])
         if latent is None:
             raise RuntimeError("one frame after another leaves none to be flushed")
         x0 = latent.to(torch.float32)
@@ -101,7 +121,7 @@ class FrameCycle:
             row = slice(k, k + 1)
             constants = rows.constants.of(row)
             x0 = self._call(row, constants.alpha * x0 + constants.beta * rows.noise[row], constants)
-        return x0
+        return self._leaving(x0)
 
     def compute_row(self, row: int, latent: Tensor | None) -> Tensor:
         """One row's clean latent (1, C, h, w); ``latent`` enters row 0. Threads may compute a row each.
@@ -111,7 +131,11 @@ class FrameCycle:
         if latent is not None:
             self._rows.noise_first(latent)
         rows = slice(row, row + 1)
-        return self._call(rows, self._rows.noised[rows], self._rows.constants.of(rows))
+        x0 = self._call(rows, self._rows.noised[rows], self._rows.constants.of(rows))
+        return self._leaving(x0) if row == self._rows.size - 1 else x0
+
+    def _leaving(self, x0: Tensor) -> Tensor:
+        return x0 if self._carry is None else self._carry.compute(x0)
 
     @torch.inference_mode()
     def hand_down(self, x0: Tensor) -> None:

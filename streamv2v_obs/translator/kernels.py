@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ def attend_sdpa(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> 
 
 _SCORES_AT_ONCE = 2**20
 """Of one head: 2 MiB in bfloat16. With fewer, all keys are packed anew for so few queries that this takes longer."""
+_CORES = os.cpu_count() or 1
 
 
 def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
@@ -64,7 +66,7 @@ def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None
     attended = keys.shape[-1]
     size = min(count, max(1, _SCORES_AT_ONCE // attended))
     # A head for each core, or as many as make two blocks: scores of all heads would be in nobody's cache.
-    together = max(torch.get_num_threads(), 2 * _SCORES_AT_ONCE // (size * attended))
+    together = max(_CORES, 2 * _SCORES_AT_ONCE // (size * attended))
     alpha = width**-0.5 if scale is None else scale
     made = [
         torch.cat(

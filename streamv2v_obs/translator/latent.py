@@ -13,6 +13,7 @@ from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.settings import TranslatorSettings, check_steps, lcm_indices
 from streamv2v_obs.translator.attention import Observer
 from streamv2v_obs.translator.bank import FeatureBank, FeaturesSnapshot
+from streamv2v_obs.translator.carrying import Carry, Motion
 from streamv2v_obs.translator.frame_cycle import FrameCycle
 from streamv2v_obs.translator.lcm import PredictionType, row_constants
 from streamv2v_obs.translator.schedules import Schedule
@@ -85,7 +86,8 @@ class LatentTranslator:
         with torch.inference_mode():
             self.rows = StreamBatch(row_constants(acp, indices, device), latent_shape, device, self.prompts)
             self.times.compute(self.rows.constants.timesteps)
-        self._cycle = cycle = FrameCycle(call, self.rows, schedule, settings.bank, row_by_row=row_by_row)
+            self._carry = Carry(settings.carry, self.steps, latent_shape, device) if settings.carry > 0 else None
+        self._cycle = cycle = FrameCycle(call, self.rows, schedule, settings.bank, self._carry, row_by_row=row_by_row)
         # The parts of a frame's cycle, for whoever drives it in another way than ``step`` does.
         self.admit, self.compute, self.depart = cycle.admit, cycle.compute, cycle.depart
         self.compute_row, self.hand_down = cycle.compute_row, cycle.hand_down
@@ -95,16 +97,19 @@ class LatentTranslator:
     # --- frames ----------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def step(self, latent: Tensor, prompt: Tensor, origin: Origin | None = None) -> Departed:
+    def step(
+        self, latent: Tensor, prompt: Tensor, origin: Origin | None = None, motion: Motion | None = None
+    ) -> Departed:
         """Take the clean latent (1, C, h, w) of a new frame; give what leaves, which says whose it is.
 
         ``prompt``: (1, L, D) of this frame, which keeps it to its end; or (S, L, D), which overwrites every row's.
+        ``motion`` led from the frame before to this one; without it nothing is carried on into it.
         The bank's update is left for ``settle``, so that it delays nobody's picture.
         """
         warm_up = self.calls_to_warm_up
         if warm_up:
             self.rows.fill(latent)
-        self.admit(prompt, origin)
+        self.admit(prompt, origin, motion)
         for _ in range(warm_up):
             self.compute(latent)
         clean = self.compute(latent)
@@ -125,7 +130,7 @@ class LatentTranslator:
             out = Departed(clean, self.depart())
             if out.origin is not None and not out.origin.copy:
                 departed.append(out)
-        self.rows.restart()
+        self.forget_in_flight()
         return departed
 
     # --- what computes them ----------------------------------------------------------------------------------
@@ -190,6 +195,12 @@ class LatentTranslator:
     def forget_in_flight(self) -> None:
         """Drop the frames in flight; the next one starts warm, and the bank stays."""
         self.rows.restart()
+        self.forget_motion()
+
+    def forget_motion(self) -> None:
+        """Carry nothing of the pictures so far on into the next one."""
+        if self._carry is not None:
+            self._carry.forget()
 
     def forget_bank(self) -> None:
         """Empty the bank, and leave the frames in flight alone; the next frame is stored whole."""
@@ -221,10 +232,9 @@ class LatentTranslator:
             bank.restore(snapshot.features)
         self._cycle.go_on_from(snapshot.calls)
         # One frame after the other leaves none in flight: those of a stream's snapshot would come out at the end.
+        self.forget_in_flight()
         if in_flight and self.schedule == "stream":
             self.rows.restore(snapshot.rows)
-        else:
-            self.rows.restart()
 
     # --- what a live user changes, between two frames --------------------------------------------------------
 
@@ -234,6 +244,7 @@ class LatentTranslator:
         self.settle()
         self._cycle.seed = seed
         self.rows.draw_noise(seed)
+        self.forget_motion()
 
     @torch.inference_mode()
     def set_strength(self, strength: float) -> None:
@@ -244,6 +255,7 @@ class LatentTranslator:
             raise ConfigError(f"translator.strength: {error}") from error
         indices = lcm_indices(strength, self.steps)
         self.rows.set_constants(row_constants(self._acp, indices, self._device))
+        self.forget_motion()
         self.times.compute(self.rows.constants.timesteps)
 
     def set_schedule(self, schedule: Schedule) -> None:
@@ -251,11 +263,12 @@ class LatentTranslator:
         if schedule != self.schedule and self.steps > 1:
             self.settle()
             self._cycle.schedule = schedule
-            self.rows.restart()
+            self.forget_in_flight()
 
     @torch.inference_mode()
     def refresh(self) -> None:
         """The UNet's weights have changed: compute anew what is kept of them, in place."""
+        self.forget_motion()
         self.extension.refresh()
         self.prompts.refresh()
         self.times.compute(self.rows.constants.timesteps)

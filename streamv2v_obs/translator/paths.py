@@ -18,6 +18,7 @@ from streamv2v_obs.translator.backend import (
     psnr,
     trial_pictures,
 )
+from streamv2v_obs.translator.carrying import Motion
 from streamv2v_obs.translator.latent import LatentTranslator
 from streamv2v_obs.translator.model import TranslationModel
 from streamv2v_obs.translator.openvino_graph import note_agreement, noted_agreement
@@ -69,20 +70,25 @@ class Paths:
     # --- frames ----------------------------------------------------------------------------------------------
 
     def step(
-        self, pixels: Pixels, prompt: Tensor, origin: Origin, wanted: Callable[[Origin | None], bool]
+        self,
+        pixels: Pixels,
+        prompt: Tensor,
+        origin: Origin,
+        motion: Motion | None,
+        wanted: Callable[[Origin | None], bool],
     ) -> tuple[Pixels | None, Origin | None]:
-        """Take a picture uint8 [H, W, 3]; give the one that leaves, and whose it is.
+        """Take a picture uint8 [H, W, 3], and the motion that led to it; give the one that leaves, and whose it is.
 
         Where it costs less, one that is not ``wanted`` is None.
         """
         self._follow_style()
         if self._static is not None:
-            return self._static.step(pixels, prompt, origin)
+            return self._static.step(pixels, prompt, origin, motion)
         made: Pixels | None
         if self._threads is not None and self._latents.schedule == "stream":
-            made, leaving = self._threads.step(self.coder, pixels, prompt, origin)
+            made, leaving = self._threads.step(self.coder, pixels, prompt, origin, motion)
         else:
-            departed = self._latents.step(self.coder.encode(pixels), prompt, origin)
+            departed = self._latents.step(self.coder.encode(pixels), prompt, origin, motion)
             made, leaving = self.decode(departed.latent) if wanted(departed.origin) else None, departed.origin
         if not self._rungs.late_update:
             self._latents.settle()

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from streamv2v_obs.frames import Pixels
+from streamv2v_obs.translator.carrying import Motion
 from streamv2v_obs.translator.latent import LatentTranslator
 from streamv2v_obs.translator.pixels import PixelCoder
 from streamv2v_obs.translator.stream_batch import Origin
@@ -45,15 +46,20 @@ class RowThreads:
         # That number is each thread's own, but torch gives the last one that was set to threads yet to come.
         torch.set_num_threads(together)
 
-    def step(self, coder: PixelCoder, pixels: Pixels, prompt: Tensor, origin: Origin) -> tuple[Pixels, Origin | None]:
-        """Take a picture uint8 [H, W, 3]; give the one that leaves, and whose it is. The bank's update is left due."""
+    def step(
+        self, coder: PixelCoder, pixels: Pixels, prompt: Tensor, origin: Origin, motion: Motion | None = None
+    ) -> tuple[Pixels, Origin | None]:
+        """Take a picture uint8 [H, W, 3], and the motion that led to it; give the one that leaves, and whose it is.
+
+        The bank's update is left due.
+        """
         latents = self._latents
         warm_up = latents.calls_to_warm_up
         if warm_up:
             latent = self._do(lambda: coder.encode(pixels)).result()
             with torch.inference_mode():
                 latents.rows.fill(latent)
-        latents.admit(prompt, origin)
+        latents.admit(prompt, origin, motion)
         for _ in range(warm_up):
             self._advance(lambda: coder.encode(pixels), lambda _: None)
         made = self._advance(lambda: coder.encode(pixels), lambda x0: coder.decode(x0.to(self._dtype)))

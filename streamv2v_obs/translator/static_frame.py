@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from streamv2v_obs.frames import Pixels
+from streamv2v_obs.translator.carrying import Motion
 from streamv2v_obs.translator.host_link import HostLink, PinnedLink, PlainLink
 from streamv2v_obs.translator.latent import LatentTranslator
 from streamv2v_obs.translator.pixels import Autoencoder
@@ -71,14 +72,16 @@ class StaticFrame:
         self.pixels_out.copy_(self._coder.decode_on_device(clean.to(dtype)))
 
     @torch.inference_mode()
-    def step(self, pixels: Pixels, prompt: Tensor, origin: Origin) -> tuple[Pixels, Origin | None]:
-        """Take a picture uint8 [H, W, 3]; give the one that leaves, and whose it is."""
+    def step(
+        self, pixels: Pixels, prompt: Tensor, origin: Origin, motion: Motion | None = None
+    ) -> tuple[Pixels, Origin | None]:
+        """Take a picture uint8 [H, W, 3], and the motion that led to it; give the one that leaves, and whose it is."""
         latents = self._latents
         self._link.send(pixels, self.pixels_in)
         warm_up = latents.calls_to_warm_up
         if warm_up:
             latents.rows.fill(self._coder.encode(self.pixels_in))
-        latents.admit(prompt, origin)
+        latents.admit(prompt, origin, motion)
         for _ in range(1 + warm_up):
             self._compute()
         departed = latents.depart()

@@ -15,6 +15,7 @@ from streamv2v_obs.errors import ConfigError, OutOfDeviceMemory
 from streamv2v_obs.frames import Frame, Pixels, Tag
 from streamv2v_obs.settings import TranslatorSettings
 from streamv2v_obs.translator.backend import Backend, wants_openvino
+from streamv2v_obs.translator.carrying import Motion, MotionEstimator
 from streamv2v_obs.translator.easing import PromptInForce, Ramp
 from streamv2v_obs.translator.latent import BankSnapshot, LatentTranslator
 from streamv2v_obs.translator.model import TranslationModel
@@ -70,6 +71,9 @@ class Translator:
             log.warning("translator.speed.padded_heads = true: not with OpenVINO, whose graphs know no padding")
             speed = settings.speed.model_copy(update={"padded_heads": False})
             settings = settings.model_copy(update={"speed": speed})
+        shape = (coder.latent_channels, self.height // coder.factor, self.width // coder.factor)
+        self._motion = MotionEstimator(shape[1], shape[2]) if settings.carry > 0 else None
+        self._carried_prompt: torch.Tensor | None = None
         # OpenVINO shares out its work better by itself: 43 to 50 ms a frame of the demo model, 54 by rows.
         by_rows = not openvino or settings.speed.row_threads is True
         row_threads = choose_row_threads(settings, model.device) if by_rows else 0
@@ -79,7 +83,7 @@ class Translator:
                 model.acp,
                 model.prediction_type,
                 settings,
-                (coder.latent_channels, self.height // coder.factor, self.width // coder.factor),
+                shape,
                 model.device,
                 model.dtype,
                 row_by_row=row_threads > 0,
@@ -131,7 +135,16 @@ class Translator:
             prompt = self._prompt.at(frame.captured_at)
             self._fade_bank_at(frame.captured_at)
             origin = Origin(frame.captured_at, frame.index)
-            return self._shown(*self._paths.step(frame.pixels, prompt, origin, self._wanted))
+            motion = self._motion_to(frame.pixels, prompt)
+            return self._shown(*self._paths.step(frame.pixels, prompt, origin, motion, self._wanted))
+
+    def _motion_to(self, pixels: Pixels, prompt: torch.Tensor) -> Motion | None:
+        """What the picture before is carried along by; None where it was made by another prompt: none mixes two."""
+        if self._motion is None:
+            return None
+        same, self._carried_prompt = self._carried_prompt is prompt, prompt
+        motion = self._motion.to(pixels)
+        return motion if same else None
 
     def flush(self) -> list[Frame]:
         """The frames still in flight, at the end of a finite video; the next ``step`` starts warm."""

@@ -92,6 +92,15 @@ def test_the_same_pictures_come_out_in_the_same_order(model: Model, steps: int, 
     assert len({one.pixels.tobytes() for one in ours}) > 6  # it is no still picture that agrees
 
 
+def test_carried_on_they_are_the_same_too(model: Model) -> None:
+    made = []
+    for threads in (True, False):
+        translator = Translator(model, settings(threads=threads, steps=3, carry=0.5))
+        made.append(lived(translator))
+        translator.close()
+    assert max(np.abs(a.pixels.astype(int) - b.pixels).max() for a, b in zip(*made, strict=True)) <= 1
+
+
 def test_two_runs_are_equal_bit_by_bit(model: Model) -> None:
     made = []
     for _ in range(2):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -81,6 +83,12 @@ def test_blocks_of_queries_are_the_whole(at_once: int, scale: float | None, monk
     q, k, v = (torch.randn((2, n, 3, 16), generator=torch.Generator().manual_seed(n)) for n in (50, 128, 129))
     v = v[:, :128]  # of a bank, whose rows lie further apart
     assert torch.allclose(attend_in_blocks(q, k, v, scale), attend_sdpa(q, k, v, scale), atol=1e-5)
+
+
+def test_blocks_can_be_compiled_with_all_around_them() -> None:
+    q, k, v = (torch.randn((1, n, 2, 16)).bfloat16() for n in (64, 128, 128))
+    traced: Any = torch.compile(attend_in_blocks, fullgraph=True, backend="eager")
+    assert torch.equal(traced(q, k, v), attend_in_blocks(q, k, v))
 
 
 def test_in_bfloat16_a_cpu_computes_in_blocks_as_exactly_as_a_picture_needs() -> None:
