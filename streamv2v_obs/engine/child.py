@@ -8,9 +8,12 @@ import logging
 import logging.handlers
 import os
 import signal
+import sys
 import threading
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+
+import psutil
 
 from streamv2v_obs.commands import CommandBox
 from streamv2v_obs.engine.slot import FrameSlot
@@ -21,6 +24,8 @@ from streamv2v_obs.stats import EngineFailure, EngineStatus
 log = logging.getLogger(__name__)
 
 _LAST_MOMENTS_S = 1.0
+_NICE = 5
+"""A third of the service's share of a core, where both want all of it."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ def run_engine(pipe: Connection, spec: EngineSpec) -> None:
     """Entry of the engine process; ends when told to, when the service is gone, or on an error, which it reports."""
     # Ctrl-C reaches every process of the terminal; the service decides in what order they end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _give_way()
     pipe_lock = threading.Lock()
     # The service writes the log of both: only so does one process own the file, and see what the panel shows.
     logging.basicConfig(level=spec.settings.log.level.upper(), handlers=[_ToService(pipe, pipe_lock)])
@@ -64,6 +70,14 @@ def run_engine(pipe: Connection, spec: EngineSpec) -> None:
     logging.shutdown()
     # Worker threads of native libraries may never end by themselves; all that must be closed is closed by now.
     os._exit(0)
+
+
+def _give_way() -> None:
+    """Behind the service, wherever both want the processor: a late picture is held, a late beat is a stop."""
+    if sys.platform == "win32":
+        psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+    else:
+        psutil.Process().nice(max(_NICE, psutil.Process().nice()))
 
 
 def _tell(pipe: Connection, lock: threading.Lock, message: EngineStatus | EngineFailure | logging.LogRecord) -> None:

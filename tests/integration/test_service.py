@@ -75,6 +75,7 @@ def test_from_start_to_end(tmp_path: Path) -> None:
             service.until_on_air("TRANSLATED")
 
         engine_process = psutil.Process(service.status()["engine_pid"])
+        assert engine_process.nice() == max(5, psutil.Process(service.process.pid).nice()), "it stands back"
         began_at = time.monotonic()
         assert service.stop() == 0
         assert time.monotonic() - began_at < 5

@@ -51,7 +51,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         {"starlette", "uvicorn", "pydantic", "platformdirs", "filelock", "httpx", "anyio", "prometheus_client"}
         | {"typing_extensions", "pynput"},
     ),
-    "engine": (LEAVES | {"capture", "translator", "publish.recording"}, {"numpy"}),
+    "engine": (LEAVES | {"capture", "translator", "publish.recording"}, {"numpy", "psutil"}),
     "demo": (
         LEAVES | {"translator"},
         {
