@@ -65,7 +65,7 @@ APPENDIX = (
 
 BEYOND = (
     Arm("dyme by age", _bank("dyme", partition="by_age")),
-    Arm("carried", _bank("dyme", partition="by_age") | {"carry": 0.3}),
+    Arm("carried", _bank("dyme", partition="by_age") | {"carry": 0.25}),
 )
 """What is ours."""
 
