@@ -23,6 +23,7 @@ LATEST_S = 1.0
 """Behind by more than this, the film goes on from where it is instead of catching up."""
 PATIENCE_S = 1.0
 """The longest wait in ``read`` for a picture that is not due yet."""
+_MOST_PIXEL_ASPECT = 16
 _TOLERANCE_S = 0.002  # files keep their timestamps in whole milliseconds
 
 
@@ -65,11 +66,12 @@ class VideoSource:
             stream = self._container.streams.video[0]
             self._fps = Fraction(stream.average_rate or stream.guessed_rate or 25)
             self._frames = int(stream.frames) or None
-            self._pixel_aspect = Fraction(stream.sample_aspect_ratio or 1)
+            self._pixel_aspect = self._believable(Fraction(stream.sample_aspect_ratio or 1))
             self._pending = self._decode()
             if self._pending is None:
                 raise SourceLost(f"{self._path} has no picture that can be decoded")
-            first: tuple[int, ...] = self._to_rgb(self._pending.raw).shape
+            with self._named("decoding"):
+                first: tuple[int, ...] = self._to_rgb(self._pending.raw).shape
             self._height, self._width = first[0], first[1]
         except BaseException:
             self.close()
@@ -216,6 +218,13 @@ class VideoSource:
                     damaged += 1
                     if damaged == 1:
                         log.warning("%s is damaged at %s s; such places are skipped", self._path, _where(packet))
+
+    def _believable(self, pixel_aspect: Fraction) -> Fraction:
+        """A damaged file's pixels may be so narrow that nothing is left of a picture, or so wide that no memory is."""
+        if 1 / _MOST_PIXEL_ASPECT <= pixel_aspect <= _MOST_PIXEL_ASPECT:
+            return pixel_aspect
+        log.warning("%s says that its pixels are %.4g times as wide as high: ignored", self._path, float(pixel_aspect))
+        return Fraction(1)
 
     def _to_rgb(self, raw: Any) -> Pixels:
         """uint8 [H, W, 3] RGB by the picture's own colour matrix, upright, with square pixels."""

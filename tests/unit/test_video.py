@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Iterable
 from fractions import Fraction
@@ -266,6 +267,20 @@ def test_a_damaged_place_is_passed_over_with_a_warning(tmp_path: Path, caplog: p
     assert seen[:10] == list(range(10))
     assert "a.mp4 is damaged at" in caplog.text
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 161), (5000, 1)])
+def test_pixels_of_an_absurd_shape_are_taken_for_squares(
+    width: int, height: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Found by the fuzzer: a picture no pixel wide."""
+    path = write(tmp_path / "a.mp4", [draw_pattern(n, 64, 64) for n in range(3)], pixel_aspect=Fraction(4, 3))
+    before, box, after = path.read_bytes().partition(b"pasp")
+    path.write_bytes(before + box + struct.pack(">II", width, height) + after[8:])
+    source = opened(path)
+    assert source.read().pixels.shape == (64, 64, 3)
+    assert "a.mp4 says that its pixels are" in caplog.text
+    source.close()
 
 
 def test_a_file_that_vanishes_between_two_passes_is_lost(tmp_path: Path) -> None:
