@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from streamv2v_obs.bench import cold_start, results
 from streamv2v_obs.bench.results import TIMED
 from streamv2v_obs.bench.timing import Arm, new_arm, take_turns
+from streamv2v_obs.eval.arms import CARRIED
 from streamv2v_obs.settings import BankSettings, ModelSettings, Settings, TranslatorSettings
 from streamv2v_obs.translator.loading import Model, load_model
 
@@ -42,13 +44,21 @@ def backends() -> dict[str, ModelSettings]:
     return found
 
 
-def measure_cell(model: Model, size: int, steps: int, seconds: float, rounds: int = 1) -> tuple[list[Arm], str]:
-    """Bank on and off in turns for ``seconds``, at least ``rounds`` rounds; the arms, and what they saw."""
+Changes: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""An arm's name -> what it changes of the settings."""
+
+_BANKS: Changes = {"on": {}, "off": {"bank": BankSettings(kind="off")}}
+_CARRIED: Changes = {"carried": {"carry": CARRIED}, "on": {}}
+
+
+def measure_cell(
+    model: Model, size: int, steps: int, seconds: float, rounds: int = 1, changes: Changes = _BANKS
+) -> tuple[list[Arm], str]:
+    """Arms with these ``changes`` in turns for ``seconds``, at least ``rounds`` rounds; and what they saw."""
     interval = BankSettings().interval
-    kinds = {"on": BankSettings(), "off": BankSettings(kind="off")}
     arms, described = [], ""
-    for name, bank in kinds.items():
-        arm, described = new_arm(name, model, TranslatorSettings(steps=steps, bank=bank), size, size)
+    for name, changed in changes.items():
+        arm, described = new_arm(name, model, TranslatorSettings(steps=steps, **changed), size, size)
         arms.append(arm)
     try:
         for arm in arms:
@@ -122,6 +132,10 @@ def measure(plan: Plan, out: Path, say: Callable[[str], None]) -> Path:
                 if headline and backend == "torch":
                     found, dtype = headline_figures(arms), str(model.dtype).removeprefix("torch.")
                     protocol = _protocol(described, arms)
+                    (carried, on), _ = measure_cell(model, size, steps, seconds, _REPEATS, _CARRIED)
+                    ratio, interval = results.ratio_of_medians(carried.blocks_ms, on.blocks_ms)
+                    found["carried"] = {"share": CARRIED, "ratio": ratio, "ratio_ci95": interval}
+                    say(f"carried on: {ratio} times that")
     if not found:
         raise ValueError(f"a plan needs {HEADLINE[0]} among its sizes and {HEADLINE[1]} among its steps")
     config = results.configuration(

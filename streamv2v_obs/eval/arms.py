@@ -63,9 +63,12 @@ APPENDIX = (
 )
 """What the paper's appendix compares beside these: where fusion sits (A.3), and the number of steps (A.4)."""
 
+CARRIED = 0.25
+"""The share of ``translator.carry`` that is held against the method as published."""
+
 BEYOND = (
     Arm("dyme by age", _bank("dyme", partition="by_age")),
-    Arm("carried", _bank("dyme", partition="by_age") | {"carry": 0.25}),
+    Arm("carried", _bank("dyme", partition="by_age") | {"carry": CARRIED}),
 )
 """What is ours."""
 

@@ -39,8 +39,8 @@ ORDERS = (
     Order("ea >= dyme", "ea", "dyme", 1, no_worse=True),
     *(Order(f"dyme > carried lag {lag}", "dyme", "carried", lag) for lag in (1, 4, 8, 16)),
 )
-KEPT_SHARPNESS, MORE_TIME = 0.95, 1.1
-"""What pictures that are carried on may lose, and cost, beside the method as published."""
+KEPT_SHARPNESS = 0.95
+"""What pictures that are carried on have to keep of the published method's; what they cost, `bench cpu-demo` says."""
 CONTROLS = ("own", "foreign")
 
 
@@ -174,7 +174,6 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
     if {"dyme", "carried"} <= set(table.arms):
         sharp, soft = table.paired("dyme", "carried", lambda record: float(record["sharpness"]))
         holds["carried is as sharp"] = ratio_of_means(soft, sharp).mean >= KEPT_SHARPNESS
-        holds["carried is as fast"] = table.time_ms("carried") <= MORE_TIME * table.time_ms("dyme")
     beside = []
     for arm in table.arms[1:]:
         for lag in table.lags:

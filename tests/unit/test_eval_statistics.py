@@ -80,24 +80,23 @@ def test_equal_arms_hold_no_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "sharpness", "ms", "failed"),
+    ("error", "sharpness", "failed"),
     [
-        (0.7, 3.9, 10.9, set()),
-        (1.0, 3.9, 10.9, {f"dyme > carried lag {lag}" for lag in (1, 4, 16)}),
-        (0.7, 3.7, 10.9, {"carried is as sharp"}),
-        (0.7, 3.9, 11.1, {"carried is as fast"}),
+        (0.7, 3.9, set()),
+        (1.0, 3.9, {f"dyme > carried lag {lag}" for lag in (1, 4, 16)}),
+        (0.7, 3.7, {"carried is as sharp"}),
     ],
 )
 def test_what_is_carried_on_has_to_flicker_less_and_stay_as_it_was(
-    error: float, sharpness: float, ms: float, failed: set[str]
+    error: float, sharpness: float, failed: set[str]
 ) -> None:
     made = records({"off": 1.0, "dyme": 1.0, "carried": error})
     for record in made:
         if record["arm"] == "carried":
-            record |= {"sharpness": sharpness, "ms": ms}
+            record["sharpness"] = sharpness
     holds = summarize(made)["holds"]
     assert {name for name, held in holds.items() if "carried" in name and not held} == failed
-    assert {"dyme > carried lag 16", "carried is as sharp", "carried is as fast"} <= set(holds)
+    assert {"dyme > carried lag 16", "carried is as sharp"} <= set(holds)
 
 
 def test_rounding_is_no_help_however_sure() -> None:
