@@ -201,7 +201,7 @@ def test_each_shipped_configuration_loads_and_explains_itself(path: Path, monkey
 
 
 def test_the_shipped_set_is_whole() -> None:
-    assert {"default", "webcam", "game", "low_vram"} <= {path.stem for path in CONFIGS.glob("*.yaml")}
+    assert {"default", "webcam", "game", "low_vram", "quality"} <= {path.stem for path in CONFIGS.glob("*.yaml")}
 
 
 def test_default_yaml_spells_out_every_default() -> None:
