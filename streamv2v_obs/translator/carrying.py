@@ -38,6 +38,8 @@ class MotionEstimator:
     def __init__(self, height: int, width: int) -> None:
         """``height`` and ``width`` of the latents."""
         self._latents = (width, height)
+        # For the whole process: OpenCV's threads and torch's wait for each other, a tenth of a frame's time and more.
+        cv2.setNumThreads(1)
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._before: Pixels | None = None
         x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
