@@ -48,7 +48,7 @@ Changes: TypeAlias = Mapping[str, Mapping[str, Any]]
 """An arm's name -> what it changes of the settings."""
 
 _BANKS: Changes = {"on": {}, "off": {"bank": BankSettings(kind="off")}}
-_CARRIED: Changes = {"carried": {"carry": CARRIED}, "on": {}}
+_CARRIED: Changes = {"carried": CARRIED, "on": {}}
 
 
 def measure_cell(
@@ -111,6 +111,9 @@ def measure(plan: Plan, out: Path, say: Callable[[str], None]) -> Path:
     """Write ``out``/cpu_demo.json; tells each cell as it is done."""
     import torch
 
+    from streamv2v_obs.translator.motion import keep_to_one_thread
+
+    keep_to_one_thread()  # as the engine does
     load_before = results.load_now()
     starts = cold_start.measure(HEADLINE[1], plan.cold)
     startup = {name: round(float(np.median([start[name] for start in starts])), 3) for name in starts[0]}
@@ -134,7 +137,7 @@ def measure(plan: Plan, out: Path, say: Callable[[str], None]) -> Path:
                     protocol = _protocol(described, arms)
                     (carried, on), _ = measure_cell(model, size, steps, seconds, _REPEATS, _CARRIED)
                     ratio, interval = results.ratio_of_medians(carried.blocks_ms, on.blocks_ms)
-                    found["carried"] = {"share": CARRIED, "ratio": ratio, "ratio_ci95": interval}
+                    found["carried"] = {"shares": CARRIED, "ratio": ratio, "ratio_ci95": interval}
                     say(f"carried on: {ratio} times that")
     if not found:
         raise ValueError(f"a plan needs {HEADLINE[0]} among its sizes and {HEADLINE[1]} among its steps")

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from streamv2v_obs.settings import TranslatorSettings
 from streamv2v_obs.translator.bank import FeaturesSnapshot
-from streamv2v_obs.translator.carrying import Motion
 from streamv2v_obs.translator.latent import LatentTranslator
 from streamv2v_obs.translator.loading import Model
+from streamv2v_obs.translator.motion import Motion
 from streamv2v_obs.translator.stream_batch import Departed, Origin
 
 _NEVER = 1000
@@ -63,12 +63,12 @@ APPENDIX = (
 )
 """What the paper's appendix compares beside these: where fusion sits (A.3), and the number of steps (A.4)."""
 
-CARRIED = 0.25
-"""The share of ``translator.carry`` that is held against the method as published."""
+CARRIED = {"carry": 0.1, "anchor": 0.12}
+"""What of ``translator.carry`` and ``translator.anchor`` is held against the method as published."""
 
 BEYOND = (
     Arm("dyme by age", _bank("dyme", partition="by_age")),
-    Arm("carried", _bank("dyme", partition="by_age") | {"carry": CARRIED}),
+    Arm("carried", _bank("dyme", partition="by_age") | CARRIED),
 )
 """What is ours."""
 
@@ -97,13 +97,18 @@ class Run:
     bank_mib: float
 
 
+def carries(settings: TranslatorSettings) -> bool:
+    """Whether motion is asked for."""
+    return settings.carry > 0 or settings.anchor > 0
+
+
 @torch.inference_mode()
 def run_arm(
     model: Model,
     arm: Arm,
     settings: TranslatorSettings,
     latents: Sequence[Tensor],
-    motions: Sequence[Motion | None] = (),
+    motions: Sequence[Motion] = (),
     *,
     foreign: Sequence[FeaturesSnapshot] = (),
     remember: bool = False,
@@ -136,7 +141,7 @@ def run_arm(
                 _bank_of(core).restore(foreign[number - 1])
             if arm.control == "own":
                 _remember_own(core, latent, prompt, origin)
-            motion = motions[number] if motions and settings.carry > 0 else None
+            motion = motions[number] if motions and carries(settings) else None
             departed.append(core.step(latent, prompt, origin, motion))
             core.settle()
             if remember:

@@ -90,6 +90,9 @@ class TranslatorSettings(Section):
     carry: Annotated[Number, Field(ge=0, le=0.9)] = Field(
         0, description="share of the last picture, moved as the input has moved, in the next one; 0: none"
     )
+    anchor: Annotated[Number, Field(ge=0, le=0.9)] = Field(
+        0, description="the same of a picture kept for long, wherever it shows the same thing; 0: none"
+    )
     bank: BankSettings = BankSettings()
     fusion: FusionSettings = FusionSettings()
     speed: SpeedSettings = SpeedSettings()
@@ -98,6 +101,12 @@ class TranslatorSettings(Section):
     @model_validator(mode="after")
     def _timesteps_are_distinct(self) -> TranslatorSettings:
         check_steps(self.strength, self.steps)
+        return self
+
+    @model_validator(mode="after")
+    def _a_picture_of_its_own_is_left(self) -> TranslatorSettings:
+        if self.carry + self.anchor > 0.9:
+            raise ValueError(f"carry + anchor = {self.carry + self.anchor:g}: together they may be 0.9 at most")
         return self
 
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from streamv2v_obs.settings import BankSettings
-from streamv2v_obs.translator.carrying import Carry, Motion
+from streamv2v_obs.translator.carrying import Carry
 from streamv2v_obs.translator.merging import partitions
+from streamv2v_obs.translator.motion import Motion
 from streamv2v_obs.translator.schedules import Schedule
 from streamv2v_obs.translator.stream_batch import Origin, StreamBatch
 from streamv2v_obs.translator.unet_call import UNetCall

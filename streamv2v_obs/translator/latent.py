@@ -13,9 +13,10 @@ from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.settings import TranslatorSettings, check_steps, lcm_indices
 from streamv2v_obs.translator.attention import Observer
 from streamv2v_obs.translator.bank import FeatureBank, FeaturesSnapshot
-from streamv2v_obs.translator.carrying import Carry, Motion
+from streamv2v_obs.translator.carrying import Carry
 from streamv2v_obs.translator.frame_cycle import FrameCycle
 from streamv2v_obs.translator.lcm import PredictionType, row_constants
+from streamv2v_obs.translator.motion import Motion
 from streamv2v_obs.translator.schedules import Schedule
 from streamv2v_obs.translator.stream_batch import Departed, Origin, RowsSnapshot, StreamBatch
 from streamv2v_obs.translator.unet_call import CallTrace, PredictingGraph, UNetCall
@@ -59,6 +60,8 @@ class LatentTranslator:
         row_by_row: bool = False,
     ) -> None:
         self.settings = settings
+        self.looks = 0
+        """Goes up wherever the next picture may look unlike those before it."""
         self.row_by_row = row_by_row
         self.unet = unet
         self._acp = acp
@@ -86,7 +89,11 @@ class LatentTranslator:
         with torch.inference_mode():
             self.rows = StreamBatch(row_constants(acp, indices, device), latent_shape, device, self.prompts)
             self.times.compute(self.rows.constants.timesteps)
-            self._carry = Carry(settings.carry, self.steps, latent_shape, device) if settings.carry > 0 else None
+            self._carry = (
+                Carry(settings.carry, self.steps, latent_shape, device, anchor_share=settings.anchor)
+                if settings.carry > 0 or settings.anchor > 0
+                else None
+            )
         self._cycle = cycle = FrameCycle(call, self.rows, schedule, settings.bank, self._carry, row_by_row=row_by_row)
         # The parts of a frame's cycle, for whoever drives it in another way than ``step`` does.
         self.admit, self.compute, self.depart = cycle.admit, cycle.compute, cycle.depart
@@ -199,6 +206,7 @@ class LatentTranslator:
 
     def forget_motion(self) -> None:
         """Carry nothing of the pictures so far on into the next one."""
+        self.looks += 1
         if self._carry is not None:
             self._carry.forget()
 

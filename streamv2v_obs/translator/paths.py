@@ -18,9 +18,9 @@ from streamv2v_obs.translator.backend import (
     psnr,
     trial_pictures,
 )
-from streamv2v_obs.translator.carrying import Motion
 from streamv2v_obs.translator.latent import LatentTranslator
 from streamv2v_obs.translator.model import TranslationModel
+from streamv2v_obs.translator.motion import Motion
 from streamv2v_obs.translator.openvino_graph import note_agreement, noted_agreement
 from streamv2v_obs.translator.pixels import PixelCoder
 from streamv2v_obs.translator.row_threads import RowThreads

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from streamv2v_obs.frames import Pixels
-from streamv2v_obs.translator.carrying import Motion
 from streamv2v_obs.translator.latent import LatentTranslator
+from streamv2v_obs.translator.motion import Motion
 from streamv2v_obs.translator.pixels import PixelCoder
 from streamv2v_obs.translator.stream_batch import Origin
 

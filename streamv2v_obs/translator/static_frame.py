@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from streamv2v_obs.frames import Pixels
-from streamv2v_obs.translator.carrying import Motion
 from streamv2v_obs.translator.host_link import HostLink, PinnedLink, PlainLink
 from streamv2v_obs.translator.latent import LatentTranslator
+from streamv2v_obs.translator.motion import Motion
 from streamv2v_obs.translator.pixels import Autoencoder
 from streamv2v_obs.translator.repeated import CudaRecorder, Recorder, Repeated
 from streamv2v_obs.translator.rungs import Rungs

@@ -15,10 +15,10 @@ from streamv2v_obs.errors import ConfigError, OutOfDeviceMemory
 from streamv2v_obs.frames import Frame, Pixels, Tag
 from streamv2v_obs.settings import TranslatorSettings
 from streamv2v_obs.translator.backend import Backend, wants_openvino
-from streamv2v_obs.translator.carrying import Motion, MotionEstimator
 from streamv2v_obs.translator.easing import PromptInForce, Ramp
 from streamv2v_obs.translator.latent import BankSnapshot, LatentTranslator
 from streamv2v_obs.translator.model import TranslationModel
+from streamv2v_obs.translator.motion import Motion, MotionEstimator
 from streamv2v_obs.translator.paths import Paths, lay_out
 from streamv2v_obs.translator.rungs import choose_row_threads
 from streamv2v_obs.translator.schedules import ScheduleTrial
@@ -72,8 +72,9 @@ class Translator:
             speed = settings.speed.model_copy(update={"padded_heads": False})
             settings = settings.model_copy(update={"speed": speed})
         shape = (coder.latent_channels, self.height // coder.factor, self.width // coder.factor)
-        self._motion = MotionEstimator(shape[1], shape[2]) if settings.carry > 0 else None
-        self._carried_prompt: torch.Tensor | None = None
+        carries = settings.carry > 0 or settings.anchor > 0
+        self._motion = MotionEstimator(shape[1], shape[2], anchors=settings.anchor > 0) if carries else None
+        self._look: tuple[torch.Tensor, int] | None = None
         # OpenVINO shares out its work better by itself: 43 to 50 ms a frame of the demo model, 54 by rows.
         by_rows = not openvino or settings.speed.row_threads is True
         row_threads = choose_row_threads(settings, model.device) if by_rows else 0
@@ -139,12 +140,13 @@ class Translator:
             return self._shown(*self._paths.step(frame.pixels, prompt, origin, motion, self._wanted))
 
     def _motion_to(self, pixels: Pixels, prompt: torch.Tensor) -> Motion | None:
-        """What the picture before is carried along by; None where it was made by another prompt: none mixes two."""
+        """What pictures before are carried along by; those that another prompt made are forgotten: none mixes two."""
         if self._motion is None:
             return None
-        same, self._carried_prompt = self._carried_prompt is prompt, prompt
-        motion = self._motion.to(pixels)
-        return motion if same else None
+        if self._look is None or self._look[0] is not prompt or self._look[1] != self._latents.looks:
+            self._motion.forget()
+            self._look = prompt, self._latents.looks
+        return self._motion.to(pixels)
 
     def flush(self) -> list[Frame]:
         """The frames still in flight, at the end of a finite video; the next ``step`` starts warm."""

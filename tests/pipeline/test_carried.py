@@ -36,12 +36,14 @@ def frames(count: int) -> list[Frame]:
 def run(
     model: Model,
     carry: float,
+    anchor: float = 0.0,
     schedule: Schedule = "stream",
     at_six: Callable[[Translator], None] = lambda translator: None,
 ) -> list[Frame]:
     settings = TranslatorSettings(
         steps=2,
         carry=carry,
+        anchor=anchor,
         schedule=schedule,
         bank=BankSettings(kind="off"),
         speed=SpeedSettings(row_threads=False),
@@ -63,7 +65,9 @@ def unrest(made: list[Frame]) -> float:
 
 @pytest.mark.parametrize("schedule", ["stream", "sequential"])
 def test_a_still_scene_is_stiller(model: Model, schedule: Schedule) -> None:
-    assert unrest(run(model, 0.6, schedule)) < 0.8 * unrest(run(model, 0.0, schedule))
+    plain = unrest(run(model, 0.0, 0.0, schedule))
+    assert unrest(run(model, 0.6, 0.0, schedule)) < 0.8 * plain
+    assert unrest(run(model, 0.0, 0.6, schedule)) < 0.8 * plain
 
 
 @pytest.mark.parametrize("schedule", ["stream", "sequential"])
@@ -80,7 +84,7 @@ def test_a_still_scene_is_stiller(model: Model, schedule: Schedule) -> None:
 def test_the_first_picture_of_a_new_look_is_drawn_by_itself(
     model: Model, schedule: Schedule, look: Callable[[Translator], None]
 ) -> None:
-    carried, plain = (run(model, carry, schedule, look) for carry in (0.6, 0.0))
+    carried, plain = (run(model, share, share, schedule, look) for share in (0.4, 0.0))
     assert [one.index for one in carried] == [one.index for one in plain]
     alike = [np.array_equal(a.pixels, b.pixels) for a, b in zip(carried, plain, strict=True)]
     places = {one.index: number for number, one in enumerate(plain)}

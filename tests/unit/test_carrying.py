@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from streamv2v_obs.frames import Pixels
-from streamv2v_obs.translator.carrying import Carry, Motion, MotionEstimator
+from streamv2v_obs.translator.carrying import Carry
+from streamv2v_obs.translator.motion import Motion, MotionEstimator, View
 
 SIDE, CELLS = 128, 16
 
@@ -29,17 +30,18 @@ def here() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
 
 def test_the_first_picture_has_come_from_nowhere() -> None:
     estimator = MotionEstimator(CELLS, CELLS)
-    assert estimator.to(view(0, 0)) is None
-    assert estimator.to(picture(side=64)) is None  # of another size: neither has this one
-    assert estimator.to(picture(side=64)) is not None
+    assert not estimator.to(view(0, 0)).before.seen.any()
+    assert not estimator.to(picture(side=64)).before.seen.any()  # of another size: neither has this one
+    assert estimator.to(picture(side=64)).before.seen.all()
+    estimator.forget()
+    assert not estimator.to(picture(side=64)).before.seen.any()
 
 
 @pytest.mark.parametrize(("x", "y"), [(0, 0), (4, 0), (-3, 5)])
 def test_it_says_where_each_cell_was(x: int, y: int) -> None:
     estimator = MotionEstimator(CELLS, CELLS)
     estimator.to(view(30, 30))
-    motion = estimator.to(view(30 + x, 30 + y))  # the window moves, so what is in it goes the other way
-    assert motion is not None
+    motion = estimator.to(view(30 + x, 30 + y)).before  # the window moves, so what is in it goes the other way
     shift = (motion.grid - here()) * SIDE / 2
     middle = np.s_[3:-3, 3:-3]
     assert np.allclose(shift[middle], (x, y), atol=0.3)
@@ -51,29 +53,84 @@ def test_it_says_where_each_cell_was(x: int, y: int) -> None:
 def test_what_is_new_was_not_seen() -> None:
     estimator = MotionEstimator(CELLS, CELLS)
     estimator.to(view(0, 0))
-    motion = estimator.to(picture(seed=1, side=SIDE))
-    assert motion is not None
-    assert motion.seen.mean() < 0.1
+    assert estimator.to(picture(seed=1, side=SIDE)).before.seen.mean() < 0.1
 
 
 def test_larger_pictures_are_estimated_smaller_and_say_the_same() -> None:
     made = []
     for factor in (1, 4):
         estimator = MotionEstimator(CELLS, CELLS)
-        motion = None
+        grid = here()
         for x in (30, 34):
             shown = cv2.resize(view(x, 30), None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-            motion = estimator.to(np.asarray(shown, np.uint8))
-        assert motion is not None
-        made.append(motion.grid[3:-3, 3:-3])
+            grid = estimator.to(np.asarray(shown, np.uint8)).before.grid
+        made.append(grid[3:-3, 3:-3])
     small, large = made
     assert np.allclose(small, large, atol=0.02)
 
 
-def moved(cells: int, seen: float = 1.0) -> Motion:
+SCENES = [picture(seed, SIDE) for seed in range(8)]
+
+
+def covered(scene: Pixels, share: float) -> Pixels:
+    shown = np.array(scene, np.uint8)
+    shown[:, : round(share * SIDE)] = 250
+    return shown
+
+
+def test_what_comes_back_is_found_in_the_picture_that_was_kept() -> None:
+    estimator = MotionEstimator(CELLS, CELLS, anchors=True)
+    first = estimator.to(SCENES[0])
+    assert (first.anchor, first.keep) == (None, 0)
+    again = estimator.to(SCENES[0])
+    assert again.anchor is not None
+    assert again.keep is None
+    assert again.anchor.seen.min() > 0.9
+    half = [estimator.to(covered(SCENES[0], 0.4)) for _ in range(20)]
+    assert all(motion.keep is None for motion in half)  # most of it is still there
+    hidden = [estimator.to(SCENES[1]) for _ in range(60)]
+    assert [motion.keep for motion in hidden if motion.keep is not None] == [1]
+    back = [estimator.to(SCENES[0]) for _ in range(2)][-1]  # the second of two pictures at the latest
+    assert back.anchor is not None
+    assert (back.slot, back.keep) == (0, None)
+    assert back.anchor.seen.min() > 0.9
+
+
+def test_what_was_of_use_for_long_is_kept_longest() -> None:
+    estimator = MotionEstimator(CELLS, CELLS, anchors=True)
+    for _ in range(100):
+        estimator.to(SCENES[0])
+    for scene in SCENES[1:7]:
+        for _ in range(10):
+            estimator.to(scene)
+    back = [estimator.to(SCENES[0]) for _ in range(9)][-1]
+    assert back.slot == 0
+
+
+def test_what_changes_all_the_time_is_kept_now_and_then() -> None:
+    estimator = MotionEstimator(CELLS, CELLS, anchors=True)
+    kept = [estimator.to(picture(100 + number, SIDE)).keep for number in range(33)]
+    places = [number for number, slot in enumerate(kept) if slot is not None]
+    assert places == [0, 8, 16, 24, 32]
+
+
+def test_a_new_look_has_no_anchor() -> None:
+    estimator = MotionEstimator(CELLS, CELLS, anchors=True)
+    for _ in range(3):
+        estimator.to(SCENES[0])
+    estimator.forget()
+    motion = estimator.to(SCENES[0])
+    assert (motion.anchor, motion.keep) == (None, 0)
+
+
+def view_of(cells: int, seen: float = 1.0) -> View:
     """By whole cells to the right."""
     grid = here() - np.array([2 * cells / CELLS, 0], np.float32)
-    return Motion(grid, np.full((CELLS, CELLS), seen, np.float32))
+    return View(grid, np.full((CELLS, CELLS), seen, np.float32))
+
+
+def moved(cells: int, seen: float = 1.0) -> Motion:
+    return Motion(view_of(cells, seen))
 
 
 def latents(seed: int) -> torch.Tensor:
@@ -136,3 +193,54 @@ def test_after_a_new_look_nothing_comes_along(alone: bool) -> None:
         carry.depart()
     carry.admit(moved(0), alone=alone)
     assert not torch.equal(carry.compute(latents(9)), latents(9))
+
+
+def anchored(keep: int | None, slot: int = 0, seen: float = 1.0) -> Motion:
+    return Motion(view_of(0, 0.0), view_of(0, seen), slot, keep)
+
+
+def test_a_share_of_an_anchor_comes_along_however_long_ago_it_was() -> None:
+    carry = Carry(0.25, 2, (4, CELLS, CELLS), torch.device("cpu"), anchor_share=0.5)
+    made = []
+    for seed, motion in enumerate(
+        [Motion(view_of(0, 0.0), keep=3), *[moved(0, 0.0)] * 5, anchored(None, 3), moved(0)]
+    ):
+        carry.admit(motion, alone=True)
+        made.append(carry.compute(latents(seed)))
+        carry.depart()
+    assert all(torch.equal(made[seed], latents(seed)) for seed in range(6))
+    assert torch.allclose(made[6], (latents(6) + latents(0)) / 2, atol=1e-4)
+    assert torch.allclose(made[7], 0.75 * latents(7) + 0.25 * made[6], atol=1e-4)
+
+
+def test_in_a_stream_an_anchor_is_kept_when_its_picture_leaves() -> None:
+    carry = Carry(0.0, 2, (4, CELLS, CELLS), torch.device("cpu"), anchor_share=0.5)
+    made = []
+    for seed, motion in enumerate([Motion(view_of(0, 0.0), keep=0), anchored(None), anchored(1), anchored(None, 1)]):
+        carry.admit(motion, alone=False)
+        made.append(carry.compute(latents(seed)))
+        carry.depart()
+    # The first to leave is nobody's, the second is the one that was kept.
+    assert torch.equal(made[1], latents(1))
+    assert torch.allclose(made[2], (latents(2) + latents(1)) / 2, atol=1e-4)
+    assert torch.allclose(made[3], (latents(3) + latents(1)) / 2, atol=1e-4)
+    carry.lay_ready()
+    assert torch.allclose(carry.compute(latents(4)), (latents(4) + made[3]) / 2, atol=1e-4)
+
+
+def test_after_a_new_look_no_anchor_comes_along_either() -> None:
+    carry = Carry(0.0, 1, (4, CELLS, CELLS), torch.device("cpu"), anchor_share=0.5)
+    for seed, motion in enumerate([Motion(view_of(0, 0.0), keep=0), anchored(None)]):
+        carry.admit(motion, alone=True)
+        carry.compute(latents(seed))
+        carry.depart()
+    carry.forget()
+    for seed in (2, 3):  # nor from a slot that whoever estimates motion still believes in
+        carry.admit(anchored(None), alone=True)
+        assert torch.equal(carry.compute(latents(seed)), latents(seed))
+        carry.depart()
+    carry.admit(anchored(0), alone=True)
+    kept = carry.compute(latents(4))
+    carry.depart()
+    carry.admit(anchored(None), alone=True)
+    assert torch.allclose(carry.compute(latents(5)), (latents(5) + kept) / 2, atol=1e-4)

@@ -1,0 +1,163 @@
+"""Where what a captured picture shows was in pictures before it: in the last one, and in one that is kept for long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streamv2v_obs.frames import Pixels
+
+ANCHORS = 4
+"""Pictures that are kept: that of now, and some of what may come back, from behind a hand or in another scene."""
+
+_FLOW_SIDE = 256
+"""Pixels of the shorter side at which motion is estimated: about a millisecond, and a latent is eight of them."""
+_UNLIKE = 12.0
+"""Grey levels, on average around a pixel, by which what was found is not the same thing any more."""
+_LITTLE, _TOO_LITTLE = 0.9, 0.5
+"""Shares of a picture found in the anchor: below the first another is tried, below the second all, or it is new."""
+_BETTER = 0.05
+"""The share by which another anchor has to show more, so that two do not take turns."""
+_PATIENCE = 8
+"""Frames between two new anchors at least: what moves fast would fill all of them with what nobody sees again."""
+
+
+def keep_to_one_thread() -> None:
+    """For the whole process: OpenCV's threads and torch's wait for each other, a tenth of a frame's time and more."""
+    cv2.setNumThreads(1)
+
+
+@dataclass(frozen=True)
+class View:
+    """Where each latent of a frame is in another frame.
+
+    ``grid`` float32 [h, w, 2]: (x, y) from -1 to 1, as ``grid_sample`` counts; ``seen`` float32 [h, w]: 0 where it
+    cannot be seen there, 1 where it surely can.
+    """
+
+    grid: NDArray[np.float32]
+    seen: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What led to a frame: its view of the one before, and of anchor number ``slot``, where there is one.
+
+    ``keep``: the slot in which this frame is kept from now on, as the next anchor.
+    """
+
+    before: View
+    anchor: View | None = None
+    slot: int = 0
+    keep: int | None = None
+
+
+class MotionEstimator:
+    """From one captured picture to the next, by dense inverse search (Kroeger et al. 2016, OpenCV's DIS)."""
+
+    def __init__(self, height: int, width: int, *, anchors: bool = False) -> None:
+        """``height`` and ``width`` of the latents; ``anchors``: keep pictures and look for each one there, too."""
+        self._latents = (width, height)
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._before: Pixels | None = None
+        self._anchors = _Anchors() if anchors else None
+        x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+        self._here = np.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], 2)
+
+    def forget(self) -> None:
+        """The next picture has come from nowhere: those before it have another look."""
+        self._before = None
+        if self._anchors is not None:
+            self._anchors = _Anchors()
+
+    def to(self, pixels: Pixels) -> Motion:
+        """What led to this picture, uint8 [H, W, 3]; the first one, and one of another size, were nowhere before."""
+        grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
+        factor = _FLOW_SIDE / min(grey.shape)
+        if factor < 1:
+            grey = np.asarray(cv2.resize(grey, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), np.uint8)
+        if self._before is not None and self._before.shape != grey.shape:
+            self.forget()
+        before, self._before = self._before, grey
+        view = self._nowhere() if before is None else self._view(grey, before)
+        if self._anchors is None:
+            return Motion(view)
+        return self._by_anchors(view, grey, self._anchors)
+
+    def _by_anchors(self, before: View, grey: Pixels, anchors: _Anchors) -> Motion:
+        """At most two views a picture, but for the one in _PATIENCE that would else become a new anchor."""
+        anchors.age += 1
+        best = None if anchors.held is None else self._view(grey, anchors.greys[anchors.held])
+        wanting = best is None or _share(best) < _TOO_LITTLE
+        may_keep = best is None or (wanting and anchors.age >= _PATIENCE)
+        if best is not None and _share(best) < _LITTLE:
+            for slot in anchors.others(every=may_keep):
+                other = self._view(grey, anchors.greys[slot])
+                if _share(other) > _share(best) + _BETTER:
+                    best, anchors.held = other, slot
+            wanting = _share(best) < _TOO_LITTLE
+        slot = anchors.held or 0
+        anchors.note_use()
+        return Motion(before, best, slot, anchors.keep(grey) if wanting and may_keep else None)
+
+    def _nowhere(self) -> View:
+        width, height = self._latents
+        return View(self._here.astype(np.float32), np.zeros((height, width), np.float32))
+
+    def _view(self, grey: Pixels, other: Pixels) -> View:
+        height, width = grey.shape
+        flow = np.asarray(self._flow.calc(grey, other, np.zeros((height, width, 2), np.float32)), np.float32)
+        x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+        there_x, there_y = x + flow[..., 0], y + flow[..., 1]
+        found = cv2.remap(other, there_x, there_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        unlike = cv2.blur(cv2.absdiff(grey, found).astype(np.float32), (8, 8))
+        inside = (there_x >= 0) & (there_x <= width - 1) & (there_y >= 0) & (there_y <= height - 1)
+        seen = np.where(inside, np.clip(1 - unlike / _UNLIKE, 0, 1), 0).astype(np.float32)
+        shift = cv2.resize(flow, self._latents, interpolation=cv2.INTER_AREA) * np.array(
+            [2 / width, 2 / height], np.float32
+        )
+        return View(
+            np.asarray(self._here + shift, np.float32),
+            np.asarray(cv2.resize(seen, self._latents, interpolation=cv2.INTER_AREA), np.float32),
+        )
+
+
+def _share(view: View) -> float:
+    return float(view.seen.mean())
+
+
+class _Anchors:
+    """The pictures that are kept, by slot, and which one is held beside every new one."""
+
+    def __init__(self) -> None:
+        self.greys: dict[int, Pixels] = {}
+        self.held: int | None = None
+        self.age = 0
+        """Frames since the last one was kept."""
+        self._uses: dict[int, float] = {}
+        self._turn = 0
+
+    def others(self, *, every: bool) -> list[int]:
+        """Slots to try beside the one that is held: one, another one each time, or every one."""
+        slots = [slot for slot in self.greys if slot != self.held]
+        if every or not slots:
+            return slots
+        self._turn += 1
+        return [slots[self._turn % len(slots)]]
+
+    def note_use(self) -> None:
+        """Of the one that is held, for a frame."""
+        if self.held is not None:
+            self._uses[self.held] += 1
+
+    def keep(self, grey: Pixels) -> int:
+        """Keep a picture, and hold it: in a free slot, or in place of the one that was of use least, lately."""
+        free = [slot for slot in range(ANCHORS) if slot not in self.greys]
+        slot = free[0] if free else min((slot for slot in self.greys if slot != self.held), key=self._uses.__getitem__)
+        self._uses = {number: uses / 2 for number, uses in self._uses.items()}
+        self.greys[slot], self._uses[slot] = grey, 0.0
+        self.held, self.age = slot, 0
+        return slot
