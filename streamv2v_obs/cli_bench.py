@@ -81,7 +81,9 @@ def table() -> None:
 
 def evaluate(
     model: ModelName = None,
-    suite: Annotated[str, typer.Option(help="held-out (18 clips), development, quick, or demo.")] = "held-out",
+    suite: Annotated[
+        str, typer.Option(help="held-out (18 clips), hidden, development, hidden-development, quick, or demo.")
+    ] = "held-out",
     videos: Annotated[Path | None, typer.Option(file_okay=False, help="A folder of videos, no suite.")] = None,
     prompts: Annotated[list[str] | None, typer.Option("--prompt", help="Repeatable; none: two.")] = None,
     seeds: Annotated[int, typer.Option(min=1)] = 3,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -26,6 +26,10 @@ class Layer:
     path: Callable[[float], Motion]
 
 
+Passage = tuple[NDArray[np.float32], NDArray[np.bool_]]
+"""Where each pixel of a frame lies in another one, float32 [H, W, 2] (x, y), and whether it can be seen there."""
+
+
 @dataclass(frozen=True)
 class Clip:
     """Frames uint8 [H, W, 3]; ``flow[t]`` float32 [H, W, 2] (x, y): where in frame t + 1 a pixel of frame t has gone.
@@ -37,6 +41,8 @@ class Clip:
     frames: list[Pixels]
     flow: list[NDArray[np.float32]]
     visible: list[NDArray[np.bool_]]
+    again: dict[tuple[int, int], Passage] = field(default_factory=dict)
+    """The same between frames that lie further apart, whatever was in front in between."""
 
 
 def affine(cx: float, cy: float, angle: float = 0.0, scale: float = 1.0, dx: float = 0.0, dy: float = 0.0) -> Motion:
@@ -71,19 +77,29 @@ def _owners(layers: Sequence[Layer], at: float, height: int, width: int) -> tupl
     return np.clip(picture + 0.5, 0, 255).astype(np.uint8), owner, pure
 
 
-def render(layers: Sequence[Layer], times: Sequence[float], height: int, width: int) -> Clip:
-    """The layers, the lowest first, at each time; the lowest has to cover the whole picture at all of them."""
+def render(
+    layers: Sequence[Layer],
+    times: Sequence[float],
+    height: int,
+    width: int,
+    again: Sequence[tuple[int, int]] = (),
+    whose: int = 0,
+) -> Clip:
+    """The layers, the lowest first, at each time; the lowest has to cover the whole picture at all of them.
+
+    ``again``: pairs of frames whose passage is wanted, too, of the pixels of layer number ``whose``.
+    """
     views = [_owners(layers, at, height, width) for at in times]
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     here = np.stack([x, y, np.ones_like(x)], 2)
-    flows, visibles = [], []
-    for number in range(len(times) - 1):
+
+    def passage(number: int, later: int) -> Passage:
         _, owner, pure = views[number]
-        _, later_owner, later_pure = views[number + 1]
+        _, later_owner, later_pure = views[later]
         gone = np.empty((height, width, 2))
         for index, layer in enumerate(layers):
             # Back to the layer's own pixels, and out again where it lies one frame later.
-            step = _square(layer.path(times[number + 1])) @ np.linalg.inv(_square(layer.path(times[number])))
+            step = _square(layer.path(times[later])) @ np.linalg.inv(_square(layer.path(times[number])))
             mine = owner == index
             gone[mine] = (here[mine] @ step.T)[:, :2]
         gx, gy = gone[..., 0].astype(np.float32), gone[..., 1].astype(np.float32)
@@ -95,9 +111,14 @@ def render(layers: Sequence[Layer], times: Sequence[float], height: int, width: 
                 ix = np.clip(np.floor(gx).astype(int) + ox, 0, width - 1)
                 iy = np.clip(np.floor(gy).astype(int) + oy, 0, height - 1)
                 same &= (later_owner[iy, ix] == owner) & (later_pure[iy, ix] > 0)
-        flows.append(np.stack([gx - x, gy - y], 2).astype(np.float32))
-        visibles.append(inside & same & (pure > 0))
-    return Clip([view[0] for view in views], flows, visibles)
+        return np.stack([gx - x, gy - y], 2).astype(np.float32), inside & same & (pure > 0)
+
+    passages = [passage(number, number + 1) for number in range(len(times) - 1)]
+    further = {}
+    for first, second in again:
+        flow, visible = passage(first, second)
+        further[first, second] = flow, visible & (views[first][1] == whose)
+    return Clip([view[0] for view in views], [flow for flow, _ in passages], [seen for _, seen in passages], further)
 
 
 def warp_back(later: Pixels, flow: NDArray[np.float32]) -> Pixels:
@@ -177,3 +198,54 @@ def draw_clip(
         noisy = [np.clip(frame + rng.normal(0, 3, frame.shape), 0, 255).astype(np.uint8) for frame in clip.frames]
         return Clip(noisy, clip.flow, clip.visible)
     return clip
+
+
+def _in_the_middle(rng: np.random.Generator, side: int) -> Pixels:
+    """The shape of something that is no line, and wholly in the picture."""
+    while True:
+        mask = shape_mask(rng, side, side, rng.uniform(0.3, 0.5) * side)
+        inner = cv2.erode(mask, np.ones((5, 5), np.uint8))
+        x, y, width, height = cv2.boundingRect(inner)
+        if cv2.countNonZero(inner) > 0.03 * side * side and max(width, height) < 0.8 * side:
+            shift = np.array([[1.0, 0.0, (side - width) / 2 - x], [0.0, 1.0, (side - height) / 2 - y]])
+            return np.asarray(cv2.warpAffine(mask, shift, (side, side)), np.uint8)
+
+
+HIDDEN = 60
+"""Frames for which nothing can be seen of a thing that something passes in front of."""
+_SEEN, _PASSING = 8, 4
+HIDDEN_LAG = HIDDEN + 2 * _PASSING + _SEEN
+"""From each frame that shows the thing before to one that shows it again."""
+
+
+def draw_hidden(rng: np.random.Generator, *, side: int = 256, scene: Pixels | None = None) -> Clip:
+    """A thing that is seen, hidden for HIDDEN frames, and seen again a little further on: 2 x 8 frames of it.
+
+    It is patterned, as clothes and faces are. It moves as somebody before a camera does: by 1 to 6 % of the side over
+    all of it, and the camera by 2 %. ``again`` has the thing's pixels alone.
+    """
+    frames = _SEEN + HIDDEN_LAG
+    turn, other = rng.uniform(0, 2 * np.pi, 2)
+    middle = side / 2
+
+    def drift(angle: float, reach: float) -> Callable[[float], Motion]:
+        ux, uy = np.cos(angle), np.sin(angle)
+        return lambda at: affine(
+            middle, middle, dx=ux * reach * (at / frames - 0.5), dy=uy * reach * (at / frames - 0.5)
+        )
+
+    def in_front(at: float) -> Motion:
+        # In from the left in _PASSING frames, and out to the right in as many.
+        come = min(0.0, (at - _SEEN - _PASSING + 1) / _PASSING)
+        gone = max(0.0, (at - _SEEN - _PASSING - HIDDEN + 1) / _PASSING)
+        return affine(middle, middle, dx=1.2 * side * (come + gone))
+
+    hides = Layer(surface(rng, side, side), np.full((side, side), 255, np.uint8), in_front)
+    thing = Layer(
+        cv2.GaussianBlur(draw_scene(rng, side, side), (0, 0), 1.2).astype(np.uint8),
+        _in_the_middle(rng, side),
+        drift(other, rng.uniform(0.01, 0.06) * side),
+    )
+    layers = [_background(rng, side, drift(turn, 0.02 * side), scene), thing, hides]
+    pairs = [(number, number + HIDDEN_LAG) for number in range(_SEEN)]
+    return render(layers, [float(number) for number in range(frames)], side, side, pairs, whose=1)

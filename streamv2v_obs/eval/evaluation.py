@@ -26,7 +26,7 @@ from streamv2v_obs.settings import ModelSettings, TranslatorSettings
 from streamv2v_obs.translator.loading import Model, load_model
 from streamv2v_obs.translator.origins import check_name
 
-SHOWN_KINDS = ("still", "parallax", "video")
+SHOWN_KINDS = ("still", "parallax", "hidden", "video")
 SHOWN_FRAMES = 12
 
 
@@ -171,7 +171,9 @@ def run_job(model: Model, plan: Plan, folder: Path, clip: int, prompt: int) -> N
 
 
 def _write_pictures(folder: Path, clip: int, pictures: Pictures) -> None:
-    frames = pictures.frames[:SHOWN_FRAMES]
+    half = SHOWN_FRAMES // 2
+    long = len(pictures.frames) > 4 * SHOWN_FRAMES  # then what comes back at the end is what matters
+    frames = [*pictures.frames[:half], *pictures.frames[-half:]] if long else pictures.frames[:SHOWN_FRAMES]
     name = f"{clip:03d}-{pictures.arm.replace(' ', '_')}"
     (folder / f"{name}.film.jpg").write_bytes(as_jpeg(np.vstack(frames), 80))
     (folder / f"{name}.time.jpg").write_bytes(as_jpeg(through_time(pictures.frames), 90))

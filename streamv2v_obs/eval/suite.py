@@ -13,25 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamv2v_obs.capture.video import VideoSource
-from streamv2v_obs.demo.clips import draw_clip
+from streamv2v_obs.demo.clips import draw_clip, draw_hidden
 from streamv2v_obs.demo.evaluate import sharpness, style_features
 from streamv2v_obs.demo.photographs import HELD_OUT, square
 from streamv2v_obs.errors import ConfigError, EndOfSource
-from streamv2v_obs.eval.arms import ARMS, Arm, Run, run_arm
+from streamv2v_obs.eval.arms import ARMS, Arm, Run, carries, run_arm
 from streamv2v_obs.eval.metrics import (
     LAGS,
     Track,
     estimated_tracks,
     exact_tracks,
     feature_cosine,
+    new_track,
     static_std,
     warp_mse,
 )
 from streamv2v_obs.frames import Pixels
 from streamv2v_obs.settings import TranslatorSettings, VideoCapture
 from streamv2v_obs.shape import fit_to
-from streamv2v_obs.translator.carrying import MotionEstimator
 from streamv2v_obs.translator.loading import Model
+from streamv2v_obs.translator.motion import MotionEstimator
 
 MOVING = ("pan", "zoom", "rotation", "parallax", "occluder", "fast", "loop")
 _EVERY = 4
@@ -61,15 +62,23 @@ def _drawn(base: int, moving: int, still: int) -> tuple[ClipSpec, ...]:
     return tuple(specs)
 
 
+def _hidden(base: int, count: int) -> tuple[ClipSpec, ...]:
+    photographs = (HELD_OUT[0], None, HELD_OUT[1], None)
+    return tuple(ClipSpec(f"hidden {n + 1}", "hidden", base + n, photographs[n % 4]) for n in range(count))
+
+
 SUITES = {
     "held-out": _drawn(1_000_000_000, moving=2, still=4),
     "development": _drawn(2_000_000_000, moving=1, still=2),
     "quick": _drawn(3_000_000_000, moving=1, still=3),
     "demo": _drawn(3_000_000_000, moving=2, still=8),
+    "hidden": _hidden(4_000_000_000, 12),
+    "hidden-development": _hidden(5_000_000_000, 4),
 }
 """Settings are chosen on ``development``; ``held-out``, 18 clips, serves the reported tables alone.
 
 ``quick`` is for a first look; ``demo`` for the embedded model's own figures, in `bench demo-quality`.
+In ``hidden`` a thing is seen again after an occlusion of 60 frames; its error is that between before and after.
 """
 
 
@@ -99,11 +108,22 @@ class Footage:
 
 
 def open_clip(spec: ClipSpec, frames: int, side: int, lags: Sequence[int] = LAGS, *, track: bool = True) -> Footage:
-    """Draw or read a clip; without ``track`` no tracks, where only the pictures are wanted."""
+    """Draw or read a clip; without ``track`` no tracks, where only the pictures are wanted.
+
+    A clip of something hidden is as long as it has to be, and has one lag.
+    """
     if spec.path is not None:
         pictures = _read(spec.path, frames, side)
         return Footage(pictures, estimated_tracks(pictures, lags) if track else [], False)
     scene = square(spec.photograph, 2 * side) if spec.photograph else None
+    if spec.kind == "hidden":
+        clip = draw_hidden(np.random.default_rng(spec.seed), side=side, scene=scene)
+        passages = clip.again.items() if track else ()
+        tracks = [
+            new_track(flow.astype(np.float64), seen, first, second - first)
+            for (first, second), (flow, seen) in passages
+        ]
+        return Footage(clip.frames, tracks, False)
     clip = draw_clip(np.random.default_rng(spec.seed), spec.kind, frames=frames, side=side, scene=scene)
     return Footage(clip.frames, exact_tracks(clip, lags) if track else [], spec.kind == "still")
 
@@ -152,7 +172,7 @@ def measure_clip(
     footage = open_clip(spec, frames, side, lags)
     coder = model.autoencoder
     latents = [coder.encode(frame) for frame in footage.frames]
-    estimator = MotionEstimator(*latents[0].shape[2:])
+    estimator = MotionEstimator(*latents[0].shape[2:], anchors=True)
     began_at = time.perf_counter()
     motions = [estimator.to(frame) for frame in footage.frames]
     motion_ms = 1000 * (time.perf_counter() - began_at) / len(motions)
@@ -181,8 +201,8 @@ def measure_clip(
             features = [latent[0].float().cpu().numpy() for latent in run.latents]
             records.append(
                 {"clip": spec.name, "kind": spec.kind, "prompt": prompt, "seed": seed, "arm": arm.name}
-                | _figures(made, features, footage, lags)
-                | {"ms": run.ms + (motion_ms if settings.carry > 0 else 0.0), "bank_mib": run.bank_mib}
+                | _figures(made, features, footage)
+                | {"ms": run.ms + (motion_ms if carries(settings) else 0.0), "bank_mib": run.bank_mib}
             )
             if seed == seeds[0]:
                 shown.append(Pictures(spec.name, prompt, arm.name, made))
@@ -191,9 +211,8 @@ def measure_clip(
     return records, shown
 
 
-def _figures(
-    made: Sequence[Pixels], features: Sequence[NDArray[np.float32]], footage: Footage, lags: Sequence[int]
-) -> Record:
+def _figures(made: Sequence[Pixels], features: Sequence[NDArray[np.float32]], footage: Footage) -> Record:
+    lags = sorted({track.lag for track in footage.tracks})
     errors = {str(lag): warp_mse(made, footage.tracks, lag) for lag in lags}
     guarded = made[::_EVERY]
     return {

@@ -14,6 +14,7 @@ import torch
 from jsonschema import Draft202012Validator
 
 from streamv2v_obs.bench import demo_quality, evaluation, results
+from streamv2v_obs.demo.clips import HIDDEN_LAG
 from streamv2v_obs.demo.evaluate import StyleFigures
 from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.eval.arms import ARMS, run_arm
@@ -45,6 +46,16 @@ PLAN = Plan(
 def model() -> Model:
     torch.set_num_threads(1)
     return load_model(SETTINGS)
+
+
+def test_a_hidden_thing_is_judged_by_before_and_after(model: Model, tmp_path: Path) -> None:
+    spec = SUITES["hidden"][1]
+    plan = replace(PLAN, specs=(spec,), arms=choose_arms(["dyme", "carried"]), seeds=(0,))
+    run_job(model, plan, tmp_path, 0, 0)
+    records = json.loads(job_path(tmp_path, 0, 0).read_text(encoding="utf-8"))
+    assert {record["arm"] for record in records} == {"off", "dyme", "carried"}
+    assert all(list(record["warp_mse"]) == [str(HIDDEN_LAG)] for record in records)
+    assert {"dyme > carried after hiding"} == {pair["name"] for pair in summarize(records)["quality"]["order_pairs"]}
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from streamv2v_obs.demo.clips import KINDS, affine, draw_clip, warp_back
+from streamv2v_obs.demo.clips import HIDDEN, HIDDEN_LAG, KINDS, affine, draw_clip, draw_hidden, warp_back
 
 SIDE, FRAMES = 128, 6
 
@@ -72,3 +72,19 @@ def test_an_unknown_kind_is_named() -> None:
 def test_a_motion_turns_around_its_centre() -> None:
     motion = affine(10, 20, angle=1.0, scale=2.0)
     assert motion @ np.array([10.0, 20.0, 1.0]) == pytest.approx([10.0, 20.0])
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_what_was_hidden_is_found_again(seed: int) -> None:
+    clip = draw_hidden(np.random.default_rng(seed), side=SIDE)
+    assert len(clip.again) == 8
+    for (first, later), (flow, seen) in clip.again.items():
+        assert later - first == HIDDEN_LAG > HIDDEN
+        assert 0.01 < seen.mean() < 0.5  # the thing alone
+        assert np.hypot(flow[..., 0], flow[..., 1])[seen].max() < 0.06 * SIDE
+        error = np.abs(warp_back(clip.frames[later], flow).astype(int) - clip.frames[first].astype(int))
+        assert error[seen].mean() < 2.0
+    shown, covering = clip.frames[0].astype(int), clip.frames[11].astype(int)
+    between = clip.frames[11 : 11 + HIDDEN]
+    assert all(np.array_equal(frame, between[0]) for frame in between)
+    assert np.abs(covering - shown).mean() > 10
