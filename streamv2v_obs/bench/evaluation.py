@@ -123,8 +123,9 @@ def evaluate(
     device = choose_device(settings.model.device)
     dtype = str(choose_dtype(settings.model.dtype, device)).removeprefix("torch.")
     suite = wish.suite if wish.folder is None else wish.folder.name
+    lengths = " or ".join(str(length) for length in sorted({spec.frames(plan.frames) for spec in plan.specs}))
     shown = (
-        f"{len(plan.specs)} clips ({suite}) of {plan.frames} frames, {len(plan.seeds)} seeds, "
+        f"{len(plan.specs)} clips ({suite}) of {lengths} frames, {len(plan.seeds)} seeds, "
         f"prompts {', '.join(plan.prompts)}"
     )
     about = f"{shown}; {plan.side}x{plan.side}, model {name}, {plan.base.steps} steps, {dtype}, commit {code[:12]}"
@@ -147,7 +148,7 @@ def evaluate(
         ),
         protocol={
             "warmup_frames": 0,
-            "timed_frames": plan.frames,
+            "timed_frames": plan.specs[0].frames(plan.frames),
             "repeats": len(plan.seeds),
             "timer": "perf_counter+sync",
             "input": shown,

@@ -216,6 +216,7 @@ HIDDEN = 60
 _SEEN, _PASSING = 8, 4
 HIDDEN_LAG = HIDDEN + 2 * _PASSING + _SEEN
 """From each frame that shows the thing before to one that shows it again."""
+HIDDEN_FRAMES = _SEEN + HIDDEN_LAG
 
 
 def draw_hidden(rng: np.random.Generator, *, side: int = 256, scene: Pixels | None = None) -> Clip:
@@ -224,14 +225,13 @@ def draw_hidden(rng: np.random.Generator, *, side: int = 256, scene: Pixels | No
     It is patterned, as clothes and faces are. It moves as somebody before a camera does: by 1 to 6 % of the side over
     all of it, and the camera by 2 %. ``again`` has the thing's pixels alone.
     """
-    frames = _SEEN + HIDDEN_LAG
     turn, other = rng.uniform(0, 2 * np.pi, 2)
     middle = side / 2
 
     def drift(angle: float, reach: float) -> Callable[[float], Motion]:
         ux, uy = np.cos(angle), np.sin(angle)
         return lambda at: affine(
-            middle, middle, dx=ux * reach * (at / frames - 0.5), dy=uy * reach * (at / frames - 0.5)
+            middle, middle, dx=ux * reach * (at / HIDDEN_FRAMES - 0.5), dy=uy * reach * (at / HIDDEN_FRAMES - 0.5)
         )
 
     def in_front(at: float) -> Motion:
@@ -248,4 +248,4 @@ def draw_hidden(rng: np.random.Generator, *, side: int = 256, scene: Pixels | No
     )
     layers = [_background(rng, side, drift(turn, 0.02 * side), scene), thing, hides]
     pairs = [(number, number + HIDDEN_LAG) for number in range(_SEEN)]
-    return render(layers, [float(number) for number in range(frames)], side, side, pairs, whose=1)
+    return render(layers, [float(number) for number in range(HIDDEN_FRAMES)], side, side, pairs, whose=1)

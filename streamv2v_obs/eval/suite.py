@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamv2v_obs.capture.video import VideoSource
-from streamv2v_obs.demo.clips import draw_clip, draw_hidden
+from streamv2v_obs.demo.clips import HIDDEN_FRAMES, draw_clip, draw_hidden
 from streamv2v_obs.demo.evaluate import sharpness, style_features
 from streamv2v_obs.demo.photographs import HELD_OUT, square
 from streamv2v_obs.errors import ConfigError, EndOfSource
@@ -50,6 +50,10 @@ class ClipSpec:
     seed: int = 0
     photograph: str | None = None
     path: Path | None = None
+
+    def frames(self, wished: int) -> int:
+        """How many it is made of; a video may have fewer."""
+        return HIDDEN_FRAMES if self.kind == "hidden" else wished
 
 
 def _drawn(base: int, moving: int, still: int) -> tuple[ClipSpec, ...]:
