@@ -37,7 +37,7 @@ def require_or_skip(name: str, available: bool, why: str) -> None:
 
 @pytest.fixture(scope="session")
 def require() -> Require:
-    """``require("obs", available, why)``; or obs30, display, browser, vcam, loop, advisories, faketime, gpu."""
+    """``require("obs", available, why)``, or obs30, display, browser, vcam, loop, advisories, faketime, gpu, triton"""
     return require_or_skip
 
 

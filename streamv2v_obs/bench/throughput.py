@@ -187,8 +187,11 @@ _LADDER: tuple[tuple[str, str], ...] = (
     ("graphs", "graphs"),
     ("channels_last", "channels_last"),
     ("compile", "compile"),
+    ("fused_activations", "fused activations"),
+    ("fused_norms", "fused norms"),
 )
-_ON_CUDA = ("pinned", "graphs")
+_ON_CUDA = ("pinned", "graphs", "fused_activations", "fused_norms")
+_COMPILED = ("compile", "fused_activations", "fused_norms")
 
 
 def rungs(subject: Subject, *, compiling: bool = False) -> list[Rung]:
@@ -203,7 +206,7 @@ def rungs(subject: Subject, *, compiling: bool = False) -> list[Rung]:
     if subject.model.dtype is not torch.float32:
         found.append(Rung("half precision", given | {"speed": dict(speed)}))
     for key, name in _LADDER:
-        if (key in _ON_CUDA and not cuda) or (key == "compile" and not compiling):
+        if (key in _ON_CUDA and not cuda) or (key in _COMPILED and not compiling):
             continue
         speed[key] = True
         found.append(Rung(name, given | {"speed": dict(speed)}))

@@ -56,6 +56,12 @@ class SpeedSettings(Section):
     pinned: Switch = Field("auto", description="page-locked host memory and copies beside the work (CUDA)")
     graphs: Switch = Field("auto", description="a frame is one captured CUDA graph")
     compile: Switch = Field("auto", description="torch.compile, which takes minutes at the start; auto: not")
+    fused_activations: Switch = Field(
+        "auto", description="in a compiled frame a convolution and its ReLU are one launch (CUDA)"
+    )
+    fused_norms: Switch = Field(
+        "auto", description="in a compiled frame a group normalisation is one launch (CUDA); auto: not"
+    )
 
 
 class BudgetSettings(Section):

@@ -120,6 +120,8 @@ class Paths:
         there = {
             "graphs": static is not None and static.repeated.recording,
             "compiled": static is not None and static.compiled,
+            "fused activations": static is not None and static.compiled and self._rungs.fused_activations,
+            "fused norms": static is not None and static.compiled and self._rungs.fused_norms,
             "pinned": static is not None and self._rungs.pinned,
             "row threads": self._threads is not None and self._latents.schedule == "stream",
             "joined qkv": bool(speed.joined_qkv),

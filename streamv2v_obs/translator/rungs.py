@@ -22,6 +22,8 @@ class Rungs:
     compile: bool
     pinned: bool
     late_update: bool
+    fused_activations: bool = False
+    fused_norms: bool = False
 
     @property
     def static(self) -> bool:
@@ -56,6 +58,13 @@ def choose_row_threads(settings: TranslatorSettings, device: torch.device) -> in
     return threads if wish and obstacle is None else 0
 
 
+def _granted(name: str, wish: bool | str, obstacle: str | None, *, auto: bool) -> bool:
+    """Whether a rung is on, which by itself is where ``auto``; a warning where it is wished and cannot be had."""
+    if wish is True and obstacle is not None:
+        log.warning("A SLOWER PATH IS TAKEN: translator.speed.%s cannot be had: %s", name, obstacle)
+    return obstacle is None and (auto if wish == "auto" else bool(wish))
+
+
 def choose_rungs(speed: SpeedSettings, device: torch.device) -> Rungs:
     """What is in force; a warning for each rung that was asked for (``true``) and cannot be had."""
     without_cuda = None if device.type == "cuda" else f"it needs a CUDA device, and this is {device.type}"
@@ -68,4 +77,8 @@ def choose_rungs(speed: SpeedSettings, device: torch.device) -> Rungs:
         # Compiling takes minutes at the start, which nobody should meet who did not ask for it.
         wanted = wish is True or (wish == "auto" and name != "compile")
         chosen[name] = wanted and obstacle is None
+    uncompiled = without_cuda or (None if chosen["compile"] else "it is for a compiled frame, and this is none")
+    chosen["fused_activations"] = _granted("fused_activations", speed.fused_activations, uncompiled, auto=True)
+    # Fewer launches, but no GPU has yet said whether our kernel keeps up with two of the compiler's.
+    chosen["fused_norms"] = _granted("fused_norms", speed.fused_norms, uncompiled, auto=False)
     return Rungs(**chosen, late_update=bool(speed.late_update))

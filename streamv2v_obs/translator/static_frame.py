@@ -8,6 +8,7 @@ prompt, strength, seed, style, fusion or bank needs no other recording.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from streamv2v_obs.frames import Pixels
+from streamv2v_obs.translator.fused_graph import rewrite
 from streamv2v_obs.translator.host_link import HostLink, PinnedLink, PlainLink
 from streamv2v_obs.translator.latent import LatentTranslator
 from streamv2v_obs.translator.motion import Motion
@@ -28,14 +30,25 @@ log = logging.getLogger(__name__)
 Compiler = Callable[[Callable[[], None]], Callable[[], None]]
 
 
-def compile_frame(work: Callable[[], None]) -> Callable[[], None]:
+def frame_compiler(rungs: Rungs) -> Compiler:
     """torch.compile, one graph or none: what would be cut in pieces is not worth its minutes.
 
     Without CUDA graphs of its own, which would copy what we keep in place.
     """
-    mode = "max-autotune-no-cudagraphs" if torch.cuda.is_available() else None
-    compiled: Any = torch.compile(work, fullgraph=True, dynamic=False, mode=mode)
-    return compiled  # type: ignore[no-any-return]
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # over its own use of torch.jit
+            from torch._inductor.compile_fx import compile_fx
+        mode = "max-autotune-no-cudagraphs" if torch.cuda.is_available() else "default"
+        rewrite(graph, rungs)
+        return compile_fx(graph, inputs, config_patches=torch._inductor.list_mode_options(mode))
+
+    def compiled(work: Callable[[], None]) -> Callable[[], None]:
+        made: Any = torch.compile(work, backend=backend, fullgraph=True, dynamic=False)
+        return made  # type: ignore[no-any-return]
+
+    return compiled
 
 
 class StaticFrame:
@@ -49,9 +62,9 @@ class StaticFrame:
         rungs: Rungs,
         *,
         recorder: Recorder | None = None,
-        compiler: Compiler = compile_frame,
+        compiler: Compiler | None = None,
     ) -> None:
-        """``size`` is (height, width); ``recorder`` stands in for CUDA's."""
+        """``size`` is (height, width); ``recorder`` stands in for CUDA's, ``compiler`` for torch's."""
         device, shape = latents.rows.noise.device, (*size, 3)
         with torch.inference_mode():
             self.pixels_in = torch.zeros(shape, dtype=torch.uint8, device=device)
@@ -61,7 +74,7 @@ class StaticFrame:
         self._late_update = rungs.late_update
         self._link: HostLink = PinnedLink(shape, device) if rungs.pinned else PlainLink()
         self.repeated = Repeated(recorder or (CudaRecorder() if rungs.graphs else None))
-        self._work = compiler(self.frame) if rungs.compile else self.frame
+        self._work = (compiler or frame_compiler(rungs))(self.frame) if rungs.compile else self.frame
         self.compiled = rungs.compile
         latents.run_update = self._run_update
 

@@ -32,7 +32,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "translator": (
         {"errors", "frames", "settings", "demo"},
         {"torch", "diffusers", "transformers", "xformers", "safetensors", "huggingface_hub", "numpy", "rich"}
-        | {"platformdirs", "httpx", "tokenizers", "pydantic", "openvino", "cv2"},
+        | {"platformdirs", "httpx", "tokenizers", "pydantic", "openvino", "cv2", "triton"},
     ),
     "capture": (
         {"errors", "frames", "settings", "shape", "obs.client"},
