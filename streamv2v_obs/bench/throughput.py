@@ -189,9 +189,10 @@ _LADDER: tuple[tuple[str, str], ...] = (
     ("compile", "compile"),
     ("fused_activations", "fused activations"),
     ("fused_norms", "fused norms"),
+    ("folded_output", "folded output"),
 )
-_ON_CUDA = ("pinned", "graphs", "fused_activations", "fused_norms")
-_COMPILED = ("compile", "fused_activations", "fused_norms")
+_ON_CUDA = ("pinned", "graphs", "fused_activations", "fused_norms", "folded_output")
+_COMPILED = ("compile", "fused_activations", "fused_norms", "folded_output")
 
 
 def rungs(subject: Subject, *, compiling: bool = False) -> list[Rung]:

@@ -62,6 +62,9 @@ class SpeedSettings(Section):
     fused_norms: Switch = Field(
         "auto", description="in a compiled frame a group normalisation is one launch (CUDA); auto: not"
     )
+    folded_output: Switch = Field(
+        "auto", description="a transformer's last two products are one; auto: in a frame compiled for CUDA"
+    )
 
 
 class BudgetSettings(Section):

@@ -86,6 +86,7 @@ class LatentTranslator:
         )
         self.layers, self.attention, self.condition = call.layers, call.attention, call.condition
         self.prompts, self.times, self.extension = call.prompts, call.times, call.extension
+        self.folds_output = call.folded.count > 0
         with torch.inference_mode():
             self.rows = StreamBatch(row_constants(acp, indices, device), latent_shape, device, self.prompts)
             self.times.compute(self.rows.constants.timesteps)
@@ -280,6 +281,7 @@ class LatentTranslator:
         self.extension.refresh()
         self.prompts.refresh()
         self.times.compute(self.rows.constants.timesteps)
+        self._unet_call.folded.refresh()
 
     @torch.inference_mode()
     def set_fusion(self, strength: float) -> None:

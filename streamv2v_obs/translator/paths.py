@@ -127,6 +127,7 @@ class Paths:
             "joined qkv": bool(speed.joined_qkv),
             "cached prompt": bool(speed.cached_prompt),
             "cached time": bool(speed.cached_time),
+            "folded output": self._latents.folds_output,
             "late update": self._rungs.late_update,
             "channels_last": bool(speed.channels_last),
         }

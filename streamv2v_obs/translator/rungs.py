@@ -58,6 +58,15 @@ def choose_row_threads(settings: TranslatorSettings, device: torch.device) -> in
     return threads if wish and obstacle is None else 0
 
 
+def choose_folded_output(settings: TranslatorSettings, device: torch.device) -> bool:
+    """Whether transformers run by folded weights; ``auto``: where a compiler spares the copy that joins inputs."""
+    obstacle = None
+    if settings.fusion.site == "block" and settings.fusion.strength > 0 and settings.bank.kind != "off":
+        obstacle = "what a block answers is fused (translator.fusion.site), and then there has to be one"
+    compiled = settings.speed.compile is True and device.type == "cuda" and _no_compiler(device) is None
+    return _granted("folded_output", settings.speed.folded_output, obstacle, auto=compiled)
+
+
 def _granted(name: str, wish: bool | str, obstacle: str | None, *, auto: bool) -> bool:
     """Whether a rung is on, which by itself is where ``auto``; a warning where it is wished and cannot be had."""
     if wish is True and obstacle is not None:

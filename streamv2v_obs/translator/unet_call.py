@@ -14,11 +14,13 @@ from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.settings import TranslatorSettings
 from streamv2v_obs.translator.attention import ExtendedAttention, Observer, attend_sdpa, find_layers, levels_of
 from streamv2v_obs.translator.bank import BankLayer, FeatureBank
+from streamv2v_obs.translator.folded import FoldedOutputs, foldable
 from streamv2v_obs.translator.kernels import choose_kernels, described
 from streamv2v_obs.translator.lcm import GUIDANCE, PredictionType, RowConstants, clean_latent, guidance_condition
 from streamv2v_obs.translator.row_prompts import RowPrompts, cross_attentions
 from streamv2v_obs.translator.row_times import RowTimes
 from streamv2v_obs.translator.rows_in_call import rows_in_call
+from streamv2v_obs.translator.rungs import choose_folded_output
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class UNetCall:
             cached = cross_attentions(unet) if speed.cached_prompt else ()
             self.prompts = RowPrompts(rows, device, dtype, tuple(cached), in_call)
             self.times = RowTimes(unet, rows, self.condition, cached=bool(speed.cached_time), in_call=in_call)
+            self.folded = FoldedOutputs(list(foldable(unet)) if choose_folded_output(settings, device) else [])
             self.bank: FeatureBank | None = None
             """As it is: an update that is due is still to be done."""
             if kept.kind != "off":
@@ -109,7 +112,7 @@ class UNetCall:
                 observer,
                 kernels=kernels,
                 joined=bool(speed.joined_qkv),
-                companions=(self.prompts, self.times),
+                companions=(self.prompts, self.times, self.folded),
                 in_call=in_call,
             )
 
