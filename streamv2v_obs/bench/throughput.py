@@ -186,12 +186,13 @@ _LADDER: tuple[tuple[str, str], ...] = (
     ("pinned", "pinned"),
     ("graphs", "graphs"),
     ("channels_last", "channels_last"),
+    ("direct_keys", "direct keys"),
     ("compile", "compile"),
     ("fused_activations", "fused activations"),
     ("fused_norms", "fused norms"),
     ("folded_output", "folded output"),
 )
-_ON_CUDA = ("pinned", "graphs", "fused_activations", "fused_norms", "folded_output")
+_ON_CUDA = ("pinned", "graphs", "direct_keys", "fused_activations", "fused_norms", "folded_output")
 _COMPILED = ("compile", "fused_activations", "fused_norms", "folded_output")
 
 

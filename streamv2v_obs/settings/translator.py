@@ -65,6 +65,9 @@ class SpeedSettings(Section):
     folded_output: Switch = Field(
         "auto", description="a transformer's last two products are one; auto: in a frame compiled for CUDA"
     )
+    direct_keys: Switch = Field(
+        "auto", description="keys and values are computed into the bank, half as large again for it; auto: not"
+    )
 
 
 class BudgetSettings(Section):

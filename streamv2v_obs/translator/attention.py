@@ -242,13 +242,22 @@ class _LayerAttention:
         owner.show(number, "attn1_in", hidden_states)
         joined, bank = owner.joined[number], owner.bank
         scale = None
+        room = None
+        if joined is not None and not joined.biased and isinstance(bank, FeatureBank):
+            room = bank.room(number, owner.in_call.rows)
         if joined is None:
             queries, keys, values = attn.to_q(hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states)
+        elif room is not None:
+            scale = joined.scale
+            queries = joined.project_into(hidden_states, room)
         else:
             scale = joined.scale
             queries, both = joined.project(hidden_states)
             keys, values = both.chunk(2, dim=-1)
-        if joined is not None and isinstance(bank, FeatureBank):
+        if room is not None:
+            assert isinstance(bank, FeatureBank)  # noqa: S101 - it gave the room
+            keys, values = bank.written(number, owner.in_call.rows)
+        elif joined is not None and isinstance(bank, FeatureBank):
             keys, values = bank.extend_joined(number, owner.in_call.rows, both)
         elif bank is not None:
             keys, values = bank.extend(number, owner.in_call.rows, keys, values)

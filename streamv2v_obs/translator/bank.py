@@ -82,7 +82,9 @@ class FeatureBank:
         device: torch.device,
         dtype: torch.dtype,
         keep_all_outputs: bool = False,
+        with_queries: bool = False,
     ) -> None:
+        """``with_queries``: beside each key and value lies room for a query, so that one product writes all three."""
         self.layers = tuple(layers)
         self.rows = rows
         self.kind = kind
@@ -99,11 +101,19 @@ class FeatureBank:
             keeps = layer.fuses or keep_all_outputs
             alike.setdefault((layer.tokens, layer.key_channels, layer.channels, keeps), []).append(number)
         buffers: dict[int, tuple[Tensor, ...]] = {}
+        # Where the current frame's queries, keys and values of a layer are written: (S, N, 3C) each.
+        self._three: dict[int, Tensor] = {}
         classes: list[_SizeClass] = []
         for (tokens, key_channels, channels, keeps), numbers in alike.items():
             # Rows of a layer lie together, layers of a class one after the other, so that all of them are one batch.
             shape = (len(numbers), rows, tokens * (1 + self.capacity))
-            both = torch.zeros((2, *shape, key_channels), device=device, dtype=dtype)
+            if with_queries:
+                three = torch.zeros((*shape, 3, key_channels), device=device, dtype=dtype)
+                both = three[..., 1:, :].movedim(-2, 0)
+                for place, number in enumerate(numbers):
+                    self._three[number] = three[place, :, :tokens].flatten(-2)
+            else:
+                both = torch.zeros((2, *shape, key_channels), device=device, dtype=dtype)
             outputs = torch.zeros((*shape, channels), device=device, dtype=dtype) if keeps else None
             where = torch.zeros((len(numbers) * rows, 2 * tokens), device=device, dtype=torch.int64)
             classes.append(_SizeClass(tokens, tuple(numbers), both, outputs, where))
@@ -128,15 +138,21 @@ class FeatureBank:
         keys_buffer, values_buffer, *_ = self._buffers[number]
         keys_buffer[rows, :tokens].copy_(keys)
         values_buffer[rows, :tokens].copy_(values)
-        return self._attended(number, rows)
+        return self.written(number, rows)
 
     def extend_joined(self, number: int, rows: slice, both: Tensor) -> tuple[Tensor, Tensor]:
         """As ``extend``, with K and V behind each other in the channels of one tensor (rows, N, 2C): one copy."""
         tokens = self.layers[number].tokens
         self._joined[number][:, rows, :tokens].copy_(torch.unflatten(both, -1, (2, -1)).movedim(-2, 0))
-        return self._attended(number, rows)
+        return self.written(number, rows)
 
-    def _attended(self, number: int, rows: slice) -> tuple[Tensor, Tensor]:
+    def room(self, number: int, rows: slice) -> Tensor | None:
+        """Where [Q K V] of the current frame, (rows, N, 3C), may be computed into; None where only keys have room."""
+        three = self._three.get(number)
+        return None if three is None else three[rows]
+
+    def written(self, number: int, rows: slice) -> tuple[Tensor, Tensor]:
+        """As ``extend``, with the current frame's K and V in their place already."""
         tokens = self.layers[number].tokens
         keys_buffer, values_buffer, *_ = self._buffers[number]
         end = tokens * (1 + self.stored) if self.attended else tokens
@@ -244,7 +260,10 @@ class FeatureBank:
     @property
     def bytes(self) -> int:
         """Device memory of all buffers, the current frame's part included; it never changes."""
-        return sum(buffer.numel() * buffer.element_size() for buffers in self._buffers for buffer in buffers)
+        kept = sum(buffer.numel() * buffer.element_size() for buffers in self._buffers for buffer in buffers)
+        # Of three parts beside each other two are keys and values.
+        beside = sum(buffers[0].numel() * buffers[0].element_size() for buffers in self._buffers) if self._three else 0
+        return kept + beside
 
 
 # Of a merge's float32 copies of the tokens: 32 MiB, so that a card with little memory has room for them and a large

@@ -67,6 +67,27 @@ def _convolution_relu_shape(
     return conv2d(pixels, weight, bias, tuple(stride), tuple(padding), tuple(dilation))
 
 
+# --- products ----------------------------------------------------------------------------------------------------
+
+
+@torch.library.custom_op(
+    f"{NAMESPACE}::product_into",
+    mutates_args=("into",),
+    schema="(Tensor tokens, Tensor weight, Tensor(a!) into) -> ()",
+)
+def product_into(tokens: Tensor, weight: Tensor, into: Tensor) -> None:
+    """(B, N, C) by the transpose of (C', C), written into (B, N, C'), whose rows may lie apart: one call of cuBLAS.
+
+    Left to the compiler, an answer that is written elsewhere is copied there by a launch of its own.
+    """
+    torch.bmm(tokens, weight.t().expand(len(tokens), -1, -1), out=into)
+
+
+@product_into.register_fake
+def _product_into_nothing(tokens: Tensor, weight: Tensor, into: Tensor) -> None:
+    return None
+
+
 # --- group normalisation -----------------------------------------------------------------------------------------
 
 

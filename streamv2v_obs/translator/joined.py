@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
+from streamv2v_obs.translator.fused_ops import product_into
+
 
 class JoinedProjections:
     """Copies of one attention's weights: ``project`` gives [Q K V], ``give_back`` takes what was attended.
@@ -60,6 +62,16 @@ class JoinedProjections:
         """(B, N, C) -> queries (B, N, channels), keys and values together (B, N, 2 channels): views of one product."""
         joined = linear(hidden, self._weight, self._bias)
         return joined[..., : self.channels], joined[..., self.channels :]
+
+    @property
+    def biased(self) -> bool:
+        """Whether there is a bias, which ``project_into`` does not know."""
+        return self._bias is not None
+
+    def project_into(self, hidden: Tensor, three: Tensor) -> Tensor:
+        """As ``project``, into ``three`` (B, N, 3 channels), which may be strided: queries, a view of that."""
+        product_into(hidden, self._weight, three)
+        return three[..., : self.channels]
 
     def give_back(self, attended: Tensor) -> Tensor:
         """(B, N, channels) -> (B, N, C), through the output projection."""

@@ -86,7 +86,7 @@ class LatentTranslator:
         )
         self.layers, self.attention, self.condition = call.layers, call.attention, call.condition
         self.prompts, self.times, self.extension = call.prompts, call.times, call.extension
-        self.folds_output = call.folded.count > 0
+        self.direct_keys, self.folds_output = call.direct_keys, call.folded.count > 0
         with torch.inference_mode():
             self.rows = StreamBatch(row_constants(acp, indices, device), latent_shape, device, self.prompts)
             self.times.compute(self.rows.constants.timesteps)

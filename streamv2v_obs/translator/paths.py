@@ -128,6 +128,7 @@ class Paths:
             "cached prompt": bool(speed.cached_prompt),
             "cached time": bool(speed.cached_time),
             "folded output": self._latents.folds_output,
+            "direct keys": self._latents.direct_keys,
             "late update": self._rungs.late_update,
             "channels_last": bool(speed.channels_last),
         }

@@ -58,6 +58,16 @@ def choose_row_threads(settings: TranslatorSettings, device: torch.device) -> in
     return threads if wish and obstacle is None else 0
 
 
+def choose_direct_keys(settings: TranslatorSettings) -> bool:
+    """Whether queries, keys and values are computed into the bank; ``auto`` spares the memory that this takes."""
+    obstacle = None
+    if settings.bank.kind == "off":
+        obstacle = "there is no bank"
+    elif not settings.speed.joined_qkv:
+        obstacle = "it is for joined queries, keys and values (translator.speed.joined_qkv)"
+    return _granted("direct_keys", settings.speed.direct_keys, obstacle, auto=False)
+
+
 def choose_folded_output(settings: TranslatorSettings, device: torch.device) -> bool:
     """Whether transformers run by folded weights; ``auto``: where a compiler spares the copy that joins inputs."""
     obstacle = None

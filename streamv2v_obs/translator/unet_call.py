@@ -20,7 +20,7 @@ from streamv2v_obs.translator.lcm import GUIDANCE, PredictionType, RowConstants,
 from streamv2v_obs.translator.row_prompts import RowPrompts, cross_attentions
 from streamv2v_obs.translator.row_times import RowTimes
 from streamv2v_obs.translator.rows_in_call import rows_in_call
-from streamv2v_obs.translator.rungs import choose_folded_output
+from streamv2v_obs.translator.rungs import choose_direct_keys, choose_folded_output
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,8 @@ class UNetCall:
             cached = cross_attentions(unet) if speed.cached_prompt else ()
             self.prompts = RowPrompts(rows, device, dtype, tuple(cached), in_call)
             self.times = RowTimes(unet, rows, self.condition, cached=bool(speed.cached_time), in_call=in_call)
+            self.direct_keys = choose_direct_keys(settings)
+            """Whether keys and values are computed into the bank."""
             self.folded = FoldedOutputs(list(foldable(unet)) if choose_folded_output(settings, device) else [])
             self.bank: FeatureBank | None = None
             """As it is: an update that is due is still to be done."""
@@ -102,6 +104,7 @@ class UNetCall:
                     device=device,
                     dtype=dtype,
                     keep_all_outputs=keep_all_outputs,
+                    with_queries=self.direct_keys,
                 )
             self.extension = ExtendedAttention(
                 unet,

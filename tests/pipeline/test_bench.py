@@ -255,7 +255,7 @@ def test_on_a_gpu_the_ladder_has_every_rung_in_order(subject: Subject) -> None:
             "pinned",
             "graphs",
         ),
-        *("channels_last", "compile", "fused activations", "fused norms", "folded output"),
+        *("channels_last", "direct keys", "compile", "fused activations", "fused norms", "folded output"),
         *("attention a level", "padded heads"),
     ]
     compiled = {"compile", "fused activations", "fused norms", "folded output"}

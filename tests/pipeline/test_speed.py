@@ -14,12 +14,13 @@ from torch import Tensor
 
 from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.frames import Frame, Pixels
-from streamv2v_obs.settings import SpeedSettings
+from streamv2v_obs.settings import BankSettings, FusionSettings, SpeedSettings, TranslatorSettings
 from streamv2v_obs.translator.backend import psnr, trial_pictures
+from streamv2v_obs.translator.fused_graph import rewrite
 from streamv2v_obs.translator.latent import LatentTranslator
 from streamv2v_obs.translator.loading import Model
 from streamv2v_obs.translator.repeated import Repeated
-from streamv2v_obs.translator.rungs import Rungs, choose_rungs
+from streamv2v_obs.translator.rungs import Rungs, choose_direct_keys, choose_folded_output, choose_rungs
 from streamv2v_obs.translator.schedules import COUNTED, PASSED_OVER, better
 from streamv2v_obs.translator.static_frame import StaticFrame
 from streamv2v_obs.translator.stream_batch import Origin
@@ -30,6 +31,8 @@ from tests.rigs.tape import Tape
 from tests.rigs.tiny_subject import tiny_subject
 
 OFF = {"joined_qkv": False, "cached_prompt": False, "cached_time": False, "padded_heads": False}
+BEYOND = {"folded_output": True, "direct_keys": True}
+"""What has to be asked for on a CPU."""
 PLAIN = Rungs(graphs=False, compile=False, pinned=False, late_update=True)
 
 
@@ -61,12 +64,22 @@ def changing(core: LatentTranslator) -> list[Tensor]:
     return out
 
 
-@pytest.mark.parametrize("rung", ["joined_qkv", "padded_heads", "cached_prompt", "cached_time", "all"])
+@pytest.mark.parametrize(
+    "rung",
+    ["joined_qkv", "padded_heads", "cached_prompt", "cached_time", "folded_output", "direct_keys", "all", "beyond"],
+)
 @pytest.mark.parametrize("schedule", ["stream", "sequential"])
 def test_a_rung_changes_nothing(unet: UNet2DConditionModel, rung: str, schedule: str) -> None:
-    wishes = dict.fromkeys(OFF, True) if rung == "all" else OFF | {rung: True}
+    wishes = OFF | {rung: True}
+    if rung in ("all", "beyond"):
+        wishes = dict.fromkeys(OFF, True) | (BEYOND if rung == "beyond" else {})
+    elif rung == "direct_keys":
+        wishes |= {"joined_qkv": True}
     # By age, two tokens of the bank come out as like one of the frame's as rounding goes, and either may be fused.
     options: dict[str, Any] = {"steps": 2, "schedule": schedule, "bank": {"interval": 2, "partition": "random"}}
+    if rung == "beyond":
+        # So many roundings carry a token over fusion's threshold, in one frame of fourteen: here none is fused.
+        options["fusion"] = {"threshold": 2}
     without = translator(unet, speed=SpeedSettings(**OFF), **options)
     with_it = translator(unet, speed=SpeedSettings(**wishes), **options)
     assert furthest(changing(without), changing(with_it)) <= 1e-5
@@ -76,8 +89,11 @@ def test_a_rung_changes_nothing(unet: UNet2DConditionModel, rung: str, schedule:
         # Heads of 8 and 16 channels are 64 wide now; outputs keep their channels.
         assert with_it.bank.remembered(0)[0].shape[-1] == with_it.layers[0].widened
         assert with_it.bank.bytes > without.bank.bytes
+    assert with_it.folds_output == (rung in ("folded_output", "beyond"))
+    assert with_it.direct_keys == (rung in ("direct_keys", "beyond"))
     with_it.close()
     without.close()
+    assert not any("forward" in vars(module) for module in unet.modules())
 
 
 def test_a_prompt_is_computed_when_it_changes_and_not_with_every_frame(unet: UNet2DConditionModel) -> None:
@@ -95,7 +111,8 @@ def test_a_prompt_is_computed_when_it_changes_and_not_with_every_frame(unet: UNe
 
 def test_what_is_kept_of_weights_follows_them(model: Model) -> None:
     own = attentive_unet()
-    core = translator(own, bank={"interval": 2})
+    options: dict[str, Any] = {"bank": {"interval": 2}, "speed": SpeedSettings(**BEYOND)}
+    core = translator(own, **options)
     run(core, clip(3))
     with torch.no_grad():
         for parameter in own.parameters():
@@ -104,7 +121,7 @@ def test_what_is_kept_of_weights_follows_them(model: Model) -> None:
     core.refresh()
     core.reset_bank()
     fresh = run(core, clip(4, seed=2))
-    assert furthest(fresh, run(translator(own, bank={"interval": 2}), clip(4, seed=2))) <= 1e-6
+    assert furthest(fresh, run(translator(own, **options), clip(4, seed=2))) <= 1e-6
     assert furthest(stale, fresh) > 1e-4
     core.close()
 
@@ -245,11 +262,12 @@ def test_what_cannot_be_captured_is_said_and_runs_as_it_is(caplog: pytest.LogCap
     assert len(caplog.records) == 1
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("schedule", ["stream", "sequential"])
-def test_a_whole_frame_is_one_graph_and_no_change_compiles_it_again(model: Model, schedule: str) -> None:
+def test_a_whole_frame_is_one_graph_and_no_change_compiles_it_again(model: Model, schedule: str, fused: bool) -> None:
     """Traced from pixels to pixels with ``fullgraph``: no break, no look into a tensor, no shape that depends on data.
 
-    Two graphs: COLD and WARM.
+    Two graphs: COLD and WARM. ``fused``: rewritten as for a GPU, where each such operation is one launch.
     """
     plain = core_of(model, schedule=schedule)
     expected = story(plain, model, plainly(plain, model))
@@ -259,8 +277,12 @@ def test_a_whole_frame_is_one_graph_and_no_change_compiles_it_again(model: Model
 
     # With every write into kept memory turned into values and back, as for real code; run operation by operation.
     functional = torch._dynamo.lookup_backend("aot_eager")
+    rungs = Rungs(False, True, False, late_update=True, fused_activations=fused, fused_norms=fused)
 
     def backend(graph: Any, inputs: Any) -> Any:
+        rewrite(graph, rungs)
+        ours = {str(node.target) for node in graph.graph.nodes if "streamv2v_obs" in str(node.target)}
+        assert len(ours) == (3 if fused else 0), ours
         graphs.append(len(graph.graph.nodes))
         return functional(graph, inputs)
 
@@ -268,8 +290,7 @@ def test_a_whole_frame_is_one_graph_and_no_change_compiles_it_again(model: Model
         made: Any = torch.compile(work, backend=backend, fullgraph=True, dynamic=False)
         return made  # type: ignore[no-any-return]
 
-    core = core_of(model, schedule=schedule)
-    rungs = Rungs(graphs=False, compile=True, pinned=False, late_update=True)
+    core = core_of(model, schedule=schedule, speed=SpeedSettings(**(BEYOND if fused else {})))
     frame = StaticFrame(core, model.autoencoder, (64, 64), rungs, compiler=compiled)
     got = story(core, model, lambda pixels, words, origin: frame.step(pixels, words, origin)[0])
     assert frame.compiled
@@ -337,6 +358,14 @@ def test_what_is_asked_for_and_cannot_be_had_is_said(caplog: pytest.LogCaptureFi
         f"A SLOWER PATH IS TAKEN: translator.speed.{name} cannot be had: it needs a CUDA device, and this is cpu"
         for name in ("graphs", "pinned")
     ]
+    caplog.clear()
+    asked = choose_rungs(SpeedSettings(compile=False, fused_activations=True, fused_norms=True), CPU)
+    assert asked == PLAIN
+    block = TranslatorSettings(fusion=FusionSettings(site="block"), speed=SpeedSettings(**BEYOND))
+    assert not choose_folded_output(block, CPU)
+    assert not choose_direct_keys(TranslatorSettings(bank=BankSettings(kind="off"), speed=SpeedSettings(**BEYOND)))
+    assert len([record for record in caplog.records if "SLOWER PATH" in record.getMessage()]) == 4
+    assert not choose_direct_keys(TranslatorSettings())
 
 
 @pytest.mark.parametrize("name", ["xformers", "cudnn", "efficient"])
