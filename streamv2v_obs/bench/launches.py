@@ -21,6 +21,7 @@ from streamv2v_obs.bench.shapes import CPU, Launches, place
 from streamv2v_obs.bench.subject import Say
 from streamv2v_obs.settings import SpeedSettings, TranslatorSettings
 from streamv2v_obs.translator.conformance import stable_diffusion_acp
+from streamv2v_obs.translator.fused_graph import rewrite
 from streamv2v_obs.translator.latent import LatentTranslator
 from streamv2v_obs.translator.pixels import Autoencoder
 from streamv2v_obs.translator.rungs import Rungs
@@ -31,6 +32,11 @@ NO_RUNG = SpeedSettings(
     joined_qkv=False, padded_heads=False, cached_prompt=False, cached_time=False, late_update=False
 )
 """Our own frame with every projection by itself, prompt and time computed with every frame."""
+OURS = SpeedSettings(padded_heads=False)
+COMPILED = SpeedSettings(
+    padded_heads=False, fused_activations=True, fused_norms=True, folded_output=True, direct_keys=True
+)
+"""What a compiled frame can have on a GPU beside that; some of it has to be asked for."""
 
 
 def fused_kernels(graph: Any, inputs: list[Any]) -> Counter[str]:
@@ -56,8 +62,14 @@ def fused_kernels(graph: Any, inputs: list[Any]) -> Counter[str]:
     )
 
 
-_LIBRARY = (("conv", "convolution"), ("attention", "attention"), ("mm", "matrix product"))
-_LOOPS = (("var_mean", "statistics of a normalisation"), ("relu", "activation of the autoencoder"))
+_LIBRARY = (
+    ("conv", "convolution"),
+    ("attention", "attention"),
+    ("sum_group_norm", "group normalisation, our kernel"),
+    ("mm", "matrix product"),
+    ("product_into", "matrix product"),
+)
+_LOOPS = (("var_mean", "statistics of a normalisation"), ("aten.relu", "activation of the autoencoder"))
 
 
 def _purpose(node: Any) -> str:
@@ -74,8 +86,11 @@ class Counted(Exception):
     """Instead of running what was counted."""
 
 
-def counting(found: list[Counter[str]]) -> Callable[[Callable[[], None]], Callable[[], None]]:
-    """A compiler that appends to ``found`` what a graph would launch; calling the graph raises ``Counted``."""
+def counting(found: list[Counter[str]], rungs: Rungs) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    """A compiler that appends to ``found`` what a graph would launch; calling the graph raises ``Counted``.
+
+    Our own operations are counted as what they are on a GPU, one launch each.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # over its own use of torch.jit
         from torch._inductor.compile_fx import compile_fx
@@ -90,6 +105,7 @@ def counting(found: list[Counter[str]]) -> Callable[[Callable[[], None]], Callab
         return run
 
     def backend(graph: Any, inputs: list[Any]) -> Any:
+        rewrite(graph, rungs)
         return compile_fx(graph, inputs, inner_compile=inner)
 
     def compiled(work: Callable[[], None]) -> Callable[[], None]:
@@ -111,8 +127,10 @@ def count_frame(
     core = LatentTranslator(unet, stable_diffusion_acp(), "epsilon", settings, shape, CPU, torch.float16)
     words = torch.zeros((1, 77, int(unet.config.cross_attention_dim)), dtype=torch.float16)
     kernels: list[Counter[str]] = []
-    rungs = Rungs(graphs=False, compile=True, pinned=False, late_update=True)
-    frame = StaticFrame(core, Autoencoder(coder), (size, size), rungs, compiler=counting(kernels))
+    # Those of a GPU, which is not there to be asked.
+    fused = {"fused_activations": speed.fused_activations is True, "fused_norms": speed.fused_norms is True}
+    rungs = Rungs(graphs=False, compile=True, pinned=False, late_update=True, **fused)
+    frame = StaticFrame(core, Autoencoder(coder), (size, size), rungs, compiler=counting(kernels, rungs))
     with torch.inference_mode():
         core.rows.fill(torch.zeros((1, *shape)))
         core.admit(words, Origin(0.0, 0))
@@ -143,7 +161,7 @@ def measure(steps: int, size: int, out: Path, say: Say, make: Callable[[], tuple
     """Write ``out``/launches_sd15_sS.json; ``make`` stands in for Stable Diffusion's UNet and TAESD."""
     load_before = results.load_now()
     arms: results.Section = {}
-    for name, speed in (("no rung", NO_RUNG), ("ours", SpeedSettings(padded_heads=False))):
+    for name, speed in (("no rung", NO_RUNG), ("ours", OURS), ("fused", COMPILED)):
         torch._dynamo.reset()
         with torch.device("meta"):
             unet, coder = make() if make is not None else (sd15_unet(), taesd())
@@ -152,10 +170,12 @@ def measure(steps: int, size: int, out: Path, say: Say, make: Callable[[], tuple
         with FakeTensorMode(allow_non_fake_inputs=True):
             place(unet)
             place(coder)
-            arms[name] = count_frame(unet, coder, steps, size, speed, compiling=name == "ours")
+            arms[name] = count_frame(unet, coder, steps, size, speed, compiling=speed is not NO_RUNG)
         say(f"{name}: {arms[name]['eager']} launches a frame as it is")
-    parts = ", ".join(f"{count} {name}" for name, count in arms["ours"]["compiled_parts"].items())
-    say(f"ours: {arms['ours']['compiled']} compiled: {parts}")
+    for name in ("ours", "fused"):
+        parts = ", ".join(f"{count} {part}" for part, count in arms[name]["compiled_parts"].items())
+        say(f"{name}: {arms[name]['compiled']} compiled: {parts}")
+    compiled = {key: arms["fused"][key] for key in ("compiled", "compiled_parts")}
     torch._dynamo.reset()
     path = out / f"launches_sd15_s{steps}.json"
     return shapes.write(
@@ -163,11 +183,15 @@ def measure(steps: int, size: int, out: Path, say: Say, make: Callable[[], tuple
         steps=steps,
         size=size,
         tensors="torch's fake tensors",
-        found={"launches": arms["ours"] | {"no_rung_eager": arms["no rung"]["eager"]}, "arms": arms},
+        found={"launches": arms["ours"] | compiled | {"no_rung_eager": arms["no rung"]["eager"]}, "arms": arms},
         notes="Nothing was run: a whole frame, uint8 to uint8, with a full bank. eager: ATen operations that compute "
         "or copy, an attention being one; no rung: the same frame with every rung of translator.speed off; compiled: "
         "nodes of Inductor's scheduler after fusion, lowered for a CPU, since no GPU was there; a GPU's fusion "
-        "differs a little. update: operations of the bank's update, every 4th frame, after the picture was handed on.",
+        "differs a little. ours: translator.speed as it is; fused: with fused_activations, fused_norms, folded_output "
+        "and direct_keys, whose operations (a convolution with its ReLU by cuDNN, a group normalisation by our Triton "
+        "kernel, a product into the bank by cuBLAS) count as the one launch that each is on CUDA; fused_norms and "
+        "direct_keys have to be asked for, and no GPU has run any of them. results.launches.compiled is fused's. "
+        "update: operations of the bank's update, every 4th frame, after the picture was handed on.",
         load_before=load_before,
         includes=("preprocess", "encode", "unet", "scheduler", "decode", "postprocess"),
     )

@@ -274,12 +274,14 @@ def alone(code: str) -> str:
 FUSED = """
 import json, torch
 from streamv2v_obs.bench import launches
+from streamv2v_obs.translator.rungs import Rungs
+rungs = Rungs(False, True, False, late_update=True)
 rows, weights, out, found = torch.ones(4, 8), torch.ones(8, 8), torch.zeros(4, 8), []
 def work():
     out.copy_(torch.relu(rows @ weights + 1) * 2)
 with torch.no_grad():
     try:
-        launches.counting(found)(work)()
+        launches.counting(found, rungs)(work)()
     except launches.Counted:
         print(json.dumps(found))
 """
@@ -305,6 +307,10 @@ def test_launches_are_counted_on_the_graph(tmp_path: Path, schema: Draft202012Va
     ours, bare = (found["results"]["arms"][name] for name in ("ours", "no rung"))
     assert 0 < ours["compiled"] < ours["eager"] < bare["eager"]
     assert ours["compiled"] == sum(ours["compiled_parts"].values())
+    fused = found["results"]["arms"]["fused"]
+    assert fused["compiled"] < ours["compiled"]
+    assert found["results"]["launches"]["compiled"] == fused["compiled"]
+    assert fused["compiled_parts"]["library: group normalisation, our kernel"] > 0
     (tmp_path / "one.json").write_text(json.dumps(found), encoding="utf-8")
     assert "launches a frame" in table.block(tmp_path)
 
