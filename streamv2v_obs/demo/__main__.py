@@ -119,6 +119,21 @@ def adopt(folder: Folder, run: Folder) -> None:
 
 
 @app.command()
+def blend(
+    first: Folder,
+    second: Folder,
+    out: Folder,
+    share: Annotated[float, typer.Option(help="0 gives FIRST, 1 SECOND; below and above, what lies beyond.")] = 0.5,
+    since: Annotated[Path | None, typer.Option(help="Add what led from here to SECOND; else from FIRST.")] = None,
+    only: Annotated[str, typer.Option(help="Regular expression: which weights, as in unet.conv_in.weight.")] = "",
+) -> None:
+    """Write FIRST + share (SECOND - since): a model between two of one training, or beyond them."""
+    from streamv2v_obs.demo.blend import blend as write
+
+    write(first, second, out, share=share, since=since, only=only)
+
+
+@app.command()
 def sheet(folder: Folder, out: Folder) -> None:
     """Draw contact sheets with the model in FOLDER."""
     from streamv2v_obs.demo.sheet import write_sheets

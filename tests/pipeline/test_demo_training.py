@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from streamv2v_obs.demo.architecture import new_autoencoder, new_scheduler, new_unet
+from streamv2v_obs.demo.blend import WEIGHTS, blend
 from streamv2v_obs.demo.discriminator import Critic, balance
 from streamv2v_obs.demo.evaluate import decibels, sharpness
 from streamv2v_obs.demo.export import adopt, export
@@ -149,6 +151,41 @@ def test_a_run_goes_on_from_an_exported_model(tmp_path: Path) -> None:
     (tmp_path / "broken" / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"nothing")
     with pytest.raises(ConfigError, match="not weights of today's architecture"):
         adopt(tmp_path / "broken", tmp_path / "other")
+
+
+def test_a_blend_moves_the_weights_it_is_told_to(tmp_path: Path) -> None:
+    folder, other = Path(str(files("streamv2v_obs.demo") / "weights")), tmp_path / "other"
+    shutil.copytree(folder, other)
+    for name in WEIGHTS:
+        moved = {key: (tensor.float() + 0.5).half() for key, tensor in load_file(folder / name).items()}
+        save_file(moved, other / name)
+    for share, since, only in ((0.5, None, ""), (-0.5, other, ""), (-0.5, None, r"^unet\.down_blocks|^text_encoder")):
+        out = tmp_path / f"{share} {since is None}"
+        blend(folder, other, out, share=share, since=since, only=only)
+        load_model(ModelSettings(name=str(out)))
+        for name in WEIGHTS:
+            first, made = load_file(folder / name), load_file(out / name)
+            assert first.keys() == made.keys()
+            for key, tensor in first.items():
+                meant = not only or name.startswith("text") or key.startswith("down_blocks")
+                wanted = tensor.float() + (share / 2 if meant and since is None else 0)
+                assert made[key].dtype == tensor.dtype
+                assert torch.allclose(made[key].float(), wanted, atol=0.01), key
+
+
+def test_what_cannot_be_blended_is_said(tmp_path: Path) -> None:
+    folder, other, out = Path(str(files("streamv2v_obs.demo") / "weights")), tmp_path / "other", tmp_path / "out"
+    with pytest.raises(ConfigError, match="is there already"):
+        blend(folder, folder, tmp_path, share=0.5)
+    with pytest.raises(ConfigError, match="not a regular expression"):
+        blend(folder, folder, out, share=0.5, only="(")
+    with pytest.raises(ConfigError, match="no weights to blend"):
+        blend(folder, other, out, share=0.5)
+    shutil.copytree(folder, other)
+    save_file({"weight": torch.zeros(2)}, other / WEIGHTS[0])
+    with pytest.raises(ConfigError, match="another architecture"):
+        blend(folder, other, out, share=0.5)
+    assert not out.exists()
 
 
 def test_the_whole_model_is_small_enough_to_travel() -> None:
