@@ -13,8 +13,8 @@ from streamv2v_obs.frames import Pixels
 ANCHORS = 4
 """Pictures that are kept: that of now, and some of what may come back, from behind a hand or in another scene."""
 
-_FLOW_SIDE = 256
-"""Pixels of the shorter side at which motion is estimated: about a millisecond, and a latent is eight of them."""
+_PIXELS_A_LATENT = 4
+"""How finely motion is estimated: by 8, a view of the demo model's pictures takes three times as long, for little."""
 _UNLIKE = 12.0
 """Grey levels, on average around a pixel, by which what was found is not the same thing any more."""
 _LITTLE, _TOO_LITTLE = 0.9, 0.5
@@ -76,7 +76,7 @@ class MotionEstimator:
     def to(self, pixels: Pixels) -> Motion:
         """What led to this picture, uint8 [H, W, 3]; the first one, and one of another size, were nowhere before."""
         grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
-        factor = _FLOW_SIDE / min(grey.shape)
+        factor = _PIXELS_A_LATENT * min(self._latents) / min(grey.shape)
         if factor < 1:
             grey = np.asarray(cv2.resize(grey, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), np.uint8)
         if self._before is not None and self._before.shape != grey.shape:
