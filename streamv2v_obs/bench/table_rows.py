@@ -197,7 +197,7 @@ def _quality(found: Result) -> list[Row]:
     flicker, coder = found["flicker"], found["autoencoder_db"]
     return [
         ("autoencoder, held-out photographs", f"{coder['held-out photographs']:.1f} dB"),
-        ("styles recognised, held-out pictures, 2 steps", f"{100 * found['recognised']['2']:.0f} %"),
+        ("styles recognised, held-out pictures, 2 steps", f"{100 * found['recognised']['2']:.1f} %"),
         (
             "edges of the input found in the output (teachers, chance)",
             "{kept:.2f} ({teachers:.2f}, {chance:.2f})".format(**found["structure"]),
