@@ -111,9 +111,6 @@ def measure(plan: Plan, out: Path, say: Callable[[str], None]) -> Path:
     """Write ``out``/cpu_demo.json; tells each cell as it is done."""
     import torch
 
-    from streamv2v_obs.translator.motion import keep_to_one_thread
-
-    keep_to_one_thread()  # as the engine does
     load_before = results.load_now()
     starts = cold_start.measure(HEADLINE[1], plan.cold)
     startup = {name: round(float(np.median([start[name] for start in starts])), 3) for name in starts[0]}

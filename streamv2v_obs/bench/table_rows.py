@@ -238,7 +238,9 @@ def _roofline(found: Result) -> list[Row]:
         told = found["launches"]
         plain = found["arms"]["ours"]["compiled"]
         said = f"{told['no_rung_eager']}, {told['eager']}, {plain}, {told['compiled']}"
-        return [("launches a frame: every rung off, as it is, compiled, compiled with every rung asked for", said)]
+        return [
+            ("launches a frame: every rung off, as it is, compiled, compiled with the fused rungs asked for", said)
+        ]
     return [("arithmetic with the bank, of that without", f"{found['bank_overhead']['ratio_flops']:.2f}")]
 
 

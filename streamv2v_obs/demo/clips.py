@@ -237,7 +237,7 @@ def draw_hidden(rng: np.random.Generator, *, side: int = 256, scene: Pixels | No
     def in_front(at: float) -> Motion:
         # In from the left in _PASSING frames, and out to the right in as many.
         come = min(0.0, (at - _SEEN - _PASSING + 1) / _PASSING)
-        gone = max(0.0, (at - _SEEN - _PASSING - HIDDEN + 1) / _PASSING)
+        gone = max(0.0, (at - _SEEN - _PASSING - HIDDEN + 2) / _PASSING)
         return affine(middle, middle, dx=1.2 * side * (come + gone))
 
     hides = Layer(surface(rng, side, side), np.full((side, side), 255, np.uint8), in_front)

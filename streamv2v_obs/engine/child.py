@@ -55,9 +55,7 @@ def run_engine(pipe: Connection, spec: EngineSpec) -> None:
     try:
         _tell(pipe, pipe_lock, EngineStatus())  # before torch is imported, which takes seconds
         from streamv2v_obs.engine.loop import EngineLoop
-        from streamv2v_obs.translator.motion import keep_to_one_thread
 
-        keep_to_one_thread()
         report = functools.partial(_tell, pipe, pipe_lock)
         EngineLoop(spec.settings, output, view, commands, stop, report, patient=spec.patient).run()
     except StreamV2VError as error:

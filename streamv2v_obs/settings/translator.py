@@ -57,7 +57,7 @@ class SpeedSettings(Section):
     graphs: Switch = Field("auto", description="a frame is one captured CUDA graph")
     compile: Switch = Field("auto", description="torch.compile, which takes minutes at the start; auto: not")
     fused_activations: Switch = Field(
-        "auto", description="in a compiled frame a convolution and its ReLU are one launch (CUDA)"
+        "auto", description="in a compiled frame a convolution and its ReLU are one launch (CUDA); auto: not"
     )
     fused_norms: Switch = Field(
         "auto", description="in a compiled frame a group normalisation is one launch (CUDA); auto: not"

@@ -43,7 +43,8 @@ class Carry:
             motion = replace(motion, before=nowhere, anchor=None)
         self._anew = False
         self._motions[-1 if alone else 0] = motion
-        self.lay_ready()
+        if alone or len(self._motions) == 1:
+            self.lay_ready()  # else that of the frame that leaves is laid ready since the last one left
 
     @torch.inference_mode()
     def lay_ready(self) -> None:
@@ -66,12 +67,14 @@ class Carry:
             self._album[motion.keep].copy_(self._last.latents[0])
             self._kept.add(motion.keep)
         self._motions.appendleft(None)
+        self.lay_ready()
 
     def forget(self) -> None:
         """Frames in flight, and the next one, are drawn by themselves: they may look unlike the last picture."""
         self._motions.extend([None] * len(self._motions))
         self._kept.clear()
         self._anew = True
+        self.lay_ready()
 
     def compute(self, clean: Tensor) -> Tensor:
         """The latents (1, C, h, w) that leave, drawn towards those that left before: the device's work alone."""
@@ -102,4 +105,5 @@ class _Source:
     def pull(self, clean: Tensor) -> Tensor:
         """What has to be added to ``clean``."""
         moved = grid_sample(self.latents, self._grid, mode="bicubic", padding_mode="border", align_corners=False)
-        return self._share * (moved - clean)
+        # What is not finite must not come back by a share of nothing.
+        return torch.where(self._share > 0, self._share * (moved - clean), 0.0)

@@ -82,8 +82,6 @@ class FrameCycle:
         if self.closed:
             raise RuntimeError("this translator is closed")
         self.settle()
-        if self._carry is not None:
-            self._carry.lay_ready()
         # Another translator may have used the same UNet since; where none has, this costs one look-up.
         self._call.extension.install()
 

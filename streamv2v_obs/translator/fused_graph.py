@@ -42,7 +42,7 @@ def fuse_activations(module: GraphModule) -> int:
     for node in _calls(module, relu):
         inner = node.args[0]
         added: Node | None = None
-        if _is(inner, *_SUMS) and _own(inner) and len(inner.args) == 2 and not inner.kwargs:
+        if _is(inner, *_SUMS) and _own(inner) and len(set(inner.args)) == 2 and not inner.kwargs:
             # The latter of two convolutions: what is added has to be there before it.
             convolutions = [part for part in inner.args if _is_plain_convolution(part) and _own(part)]
             if not convolutions or not all(_shape(part) == _shape(inner) for part in inner.args):

@@ -16,7 +16,7 @@ ANCHORS = 4
 _PIXELS_A_LATENT = 4
 """How finely motion is estimated: by 8, a view of the demo model's pictures takes three times as long, for little."""
 _UNLIKE = 12.0
-"""Grey levels, on average around a pixel, by which what was found is not the same thing any more."""
+"""Levels of a colour, on average around a pixel, by which what was found is not the same thing any more."""
 _LITTLE, _TOO_LITTLE = 0.9, 0.5
 """Shares of a picture found in the anchor: below the first another is tried, below the second all, or it is new."""
 _BETTER = 0.05
@@ -28,6 +28,9 @@ _PATIENCE = 8
 def keep_to_one_thread() -> None:
     """For the whole process: OpenCV's threads and torch's wait for each other, a tenth of a frame's time and more."""
     cv2.setNumThreads(1)
+
+
+_MEAN = np.full((1, 3), 1 / 3, np.float32)
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class MotionEstimator:
         """``height`` and ``width`` of the latents; ``anchors``: keep pictures and look for each one there, too."""
         self._latents = (width, height)
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-        self._before: Pixels | None = None
+        self._before: _Picture | None = None
         self._anchors = _Anchors() if anchors else None
         x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
         self._here = np.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], 2)
@@ -75,45 +78,50 @@ class MotionEstimator:
 
     def to(self, pixels: Pixels) -> Motion:
         """What led to this picture, uint8 [H, W, 3]; the first one, and one of another size, were nowhere before."""
-        grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
-        factor = _PIXELS_A_LATENT * min(self._latents) / min(grey.shape)
-        if factor < 1:
-            grey = np.asarray(cv2.resize(grey, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), np.uint8)
-        if self._before is not None and self._before.shape != grey.shape:
+        factor = _PIXELS_A_LATENT * min(self._latents) / min(pixels.shape[:2])
+        shown = pixels if factor >= 1 else cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        picture = _Picture(np.asarray(shown, np.uint8), np.asarray(cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY), np.uint8))
+        if self._before is not None and self._before.grey.shape != picture.grey.shape:
             self.forget()
-        before, self._before = self._before, grey
-        view = self._nowhere() if before is None else self._view(grey, before)
+        before, self._before = self._before, picture
+        view = self._nowhere() if before is None else self._view(picture, before)
         if self._anchors is None:
             return Motion(view)
-        return self._by_anchors(view, grey, self._anchors)
+        return self._by_anchors(view, picture, self._anchors)
 
-    def _by_anchors(self, before: View, grey: Pixels, anchors: _Anchors) -> Motion:
-        """At most two views a picture, but for the one in _PATIENCE that would else become a new anchor."""
+    def _by_anchors(self, before: View, picture: _Picture, anchors: _Anchors) -> Motion:
+        """At most two anchors are looked at, and all of them once in _PATIENCE where else it became a new one."""
         anchors.age += 1
-        best = None if anchors.held is None else self._view(grey, anchors.greys[anchors.held])
+        best = None if anchors.held is None else self._view(picture, anchors.pictures[anchors.held])
         wanting = best is None or _share(best) < _TOO_LITTLE
         may_keep = best is None or (wanting and anchors.age >= _PATIENCE)
+        if may_keep:
+            anchors.age = 0
         if best is not None and _share(best) < _LITTLE:
             for slot in anchors.others(every=may_keep):
-                other = self._view(grey, anchors.greys[slot])
+                other = self._view(picture, anchors.pictures[slot])
                 if _share(other) > _share(best) + _BETTER:
                     best, anchors.held = other, slot
             wanting = _share(best) < _TOO_LITTLE
         slot = anchors.held or 0
         anchors.note_use()
-        return Motion(before, best, slot, anchors.keep(grey) if wanting and may_keep else None)
+        return Motion(before, best, slot, anchors.keep(picture) if wanting and may_keep else None)
 
     def _nowhere(self) -> View:
         width, height = self._latents
         return View(self._here.astype(np.float32), np.zeros((height, width), np.float32))
 
-    def _view(self, grey: Pixels, other: Pixels) -> View:
-        height, width = grey.shape
-        flow = np.asarray(self._flow.calc(grey, other, np.zeros((height, width, 2), np.float32)), np.float32)
+    def _view(self, picture: _Picture, other: _Picture) -> View:
+        height, width = picture.grey.shape
+        flow = np.asarray(
+            self._flow.calc(picture.grey, other.grey, np.zeros((height, width, 2), np.float32)), np.float32
+        )
         x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
         there_x, there_y = x + flow[..., 0], y + flow[..., 1]
-        found = cv2.remap(other, there_x, there_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        unlike = cv2.blur(cv2.absdiff(grey, found).astype(np.float32), (8, 8))
+        found = cv2.remap(other.colours, there_x, there_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        # Of all colours: what is as grey may be red here and green there.
+        apart = cv2.transform(cv2.absdiff(picture.colours, found).astype(np.float32), _MEAN)
+        unlike = cv2.blur(apart, (8, 8))
         inside = (there_x >= 0) & (there_x <= width - 1) & (there_y >= 0) & (there_y <= height - 1)
         seen = np.where(inside, np.clip(1 - unlike / _UNLIKE, 0, 1), 0).astype(np.float32)
         shift = cv2.resize(flow, self._latents, interpolation=cv2.INTER_AREA) * np.array(
@@ -129,20 +137,28 @@ def _share(view: View) -> float:
     return float(view.seen.mean())
 
 
+@dataclass(frozen=True)
+class _Picture:
+    """Small: uint8 [h, w, 3] and [h, w]."""
+
+    colours: Pixels
+    grey: Pixels
+
+
 class _Anchors:
     """The pictures that are kept, by slot, and which one is held beside every new one."""
 
     def __init__(self) -> None:
-        self.greys: dict[int, Pixels] = {}
+        self.pictures: dict[int, _Picture] = {}
         self.held: int | None = None
         self.age = 0
-        """Frames since the last one was kept."""
+        """Frames since all of them were looked at."""
         self._uses: dict[int, float] = {}
         self._turn = 0
 
     def others(self, *, every: bool) -> list[int]:
         """Slots to try beside the one that is held: one, another one each time, or every one."""
-        slots = [slot for slot in self.greys if slot != self.held]
+        slots = [slot for slot in self.pictures if slot != self.held]
         if every or not slots:
             return slots
         self._turn += 1
@@ -153,11 +169,13 @@ class _Anchors:
         if self.held is not None:
             self._uses[self.held] += 1
 
-    def keep(self, grey: Pixels) -> int:
+    def keep(self, picture: _Picture) -> int:
         """Keep a picture, and hold it: in a free slot, or in place of the one that was of use least, lately."""
-        free = [slot for slot in range(ANCHORS) if slot not in self.greys]
-        slot = free[0] if free else min((slot for slot in self.greys if slot != self.held), key=self._uses.__getitem__)
+        free = [slot for slot in range(ANCHORS) if slot not in self.pictures]
+        slot = (
+            free[0] if free else min((slot for slot in self.pictures if slot != self.held), key=self._uses.__getitem__)
+        )
         self._uses = {number: uses / 2 for number, uses in self._uses.items()}
-        self.greys[slot], self._uses[slot] = grey, 0.0
-        self.held, self.age = slot, 0
+        self.pictures[slot], self._uses[slot] = picture, 0.0
+        self.held = slot
         return slot

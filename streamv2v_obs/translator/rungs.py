@@ -97,7 +97,8 @@ def choose_rungs(speed: SpeedSettings, device: torch.device) -> Rungs:
         wanted = wish is True or (wish == "auto" and name != "compile")
         chosen[name] = wanted and obstacle is None
     uncompiled = without_cuda or (None if chosen["compile"] else "it is for a compiled frame, and this is none")
-    chosen["fused_activations"] = _granted("fused_activations", speed.fused_activations, uncompiled, auto=True)
-    # Fewer launches, but no GPU has yet said whether our kernel keeps up with two of the compiler's.
+    # Fewer launches, but no GPU has yet said whether cuDNN has an engine for each, or our kernel keeps up with two of
+    # the compiler's.
+    chosen["fused_activations"] = _granted("fused_activations", speed.fused_activations, uncompiled, auto=False)
     chosen["fused_norms"] = _granted("fused_norms", speed.fused_norms, uncompiled, auto=False)
     return Rungs(**chosen, late_update=bool(speed.late_update))

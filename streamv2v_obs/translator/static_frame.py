@@ -129,4 +129,4 @@ class StaticFrame:
 
 
 def _of_the_compiler(error: Exception) -> bool:
-    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
+    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor", "triton"))

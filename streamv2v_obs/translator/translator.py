@@ -18,7 +18,7 @@ from streamv2v_obs.translator.backend import Backend, wants_openvino
 from streamv2v_obs.translator.easing import PromptInForce, Ramp
 from streamv2v_obs.translator.latent import BankSnapshot, LatentTranslator
 from streamv2v_obs.translator.model import TranslationModel
-from streamv2v_obs.translator.motion import Motion, MotionEstimator
+from streamv2v_obs.translator.motion import Motion, MotionEstimator, keep_to_one_thread
 from streamv2v_obs.translator.paths import Paths, lay_out
 from streamv2v_obs.translator.rungs import choose_row_threads
 from streamv2v_obs.translator.schedules import ScheduleTrial
@@ -74,6 +74,8 @@ class Translator:
         shape = (coder.latent_channels, self.height // coder.factor, self.width // coder.factor)
         carries = settings.carry > 0 or settings.anchor > 0
         self._motion = MotionEstimator(shape[1], shape[2], anchors=settings.anchor > 0) if carries else None
+        if carries:
+            keep_to_one_thread()
         self._look: tuple[torch.Tensor, int] | None = None
         # OpenVINO shares out its work better by itself: 43 to 50 ms a frame of the demo model, 54 by rows.
         by_rows = not openvino or settings.speed.row_threads is True
@@ -224,6 +226,7 @@ class Translator:
         self._latents.set_fusion(self._fusion * (1 - share))
         if share == 1:
             self._latents.forget_bank()
+            self._latents.forget_motion()
             self._end_fade()
 
     def _end_fade(self) -> None:

@@ -86,5 +86,7 @@ def test_what_was_hidden_is_found_again(seed: int) -> None:
         assert error[seen].mean() < 2.0
     shown, covering = clip.frames[0].astype(int), clip.frames[11].astype(int)
     between = clip.frames[11 : 11 + HIDDEN]
+    assert not np.array_equal(clip.frames[11 + HIDDEN], between[0])
+    assert not np.array_equal(clip.frames[10], between[0])
     assert all(np.array_equal(frame, between[0]) for frame in between)
     assert np.abs(covering - shown).mean() > 10
