@@ -7,6 +7,7 @@ cuDNN has an engine for it, and the normalisation is our kernel (``norm_kernel.p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,15 +57,10 @@ def _convolution_relu_cuda(
 
 @convolution_relu.register_fake
 def _convolution_relu_shape(
-    pixels: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    added: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
+    pixels: Tensor, weight: Tensor, bias: Tensor, _added: Tensor | None, *shape: Sequence[int]
 ) -> Tensor:
-    return conv2d(pixels, weight, bias, tuple(stride), tuple(padding), tuple(dilation))
+    stride, padding, dilation = map(tuple, shape)
+    return conv2d(pixels, weight, bias, stride, padding, dilation)
 
 
 # --- products ----------------------------------------------------------------------------------------------------
@@ -134,39 +130,16 @@ def sum_group_norm(
 
 
 @sum_group_norm.register_kernel("cuda")
-def _sum_group_norm_cuda(
-    first: Tensor,
-    second: Tensor | None,
-    beside: Tensor | None,
-    of_rows: Tensor | None,
-    biases: Sequence[Tensor],
-    weight: Tensor,
-    shift: Tensor,
-    groups: int,
-    eps: float,
-    activated: bool,
-    keep: bool,
-) -> list[Tensor]:
+def _sum_group_norm_cuda(*given: Any) -> list[Tensor]:
     from streamv2v_obs.translator.norm_kernel import launch
 
-    return launch(first, second, beside, of_rows, biases, weight, shift, groups, eps, activated=activated, keep=keep)
+    *summands_and_weights, activated, keep = given
+    return launch(*summands_and_weights, activated=activated, keep=keep)
 
 
 @sum_group_norm.register_fake
-def _sum_group_norm_shape(
-    first: Tensor,
-    second: Tensor | None,
-    beside: Tensor | None,
-    of_rows: Tensor | None,
-    biases: Sequence[Tensor],
-    weight: Tensor,
-    shift: Tensor,
-    groups: int,
-    eps: float,
-    activated: bool,
-    keep: bool,
-) -> list[Tensor]:
-    return answers(first, beside, keep=keep)
+def _sum_group_norm_shape(first: Tensor, _second: Tensor | None, beside: Tensor | None, *others: Any) -> list[Tensor]:
+    return answers(first, beside, keep=others[-1])
 
 
 def answers(first: Tensor, beside: Tensor | None, *, keep: bool) -> list[Tensor]:

@@ -44,7 +44,7 @@ class PlainLink:
 class PinnedLink:
     """Page-locked memory, twice each way; uploads go by a stream of their own, beside the bank's update.
 
-    The one wait of a frame is ``finish``.
+    The one wait of a frame is ``finish``, but where pictures are carried on: their motion is copied as it is.
     """
 
     def __init__(self, shape: tuple[int, int, int], device: torch.device) -> None:

@@ -225,7 +225,7 @@ class LatentTranslator:
 
     @torch.inference_mode()
     def restore(self, snapshot: BankSnapshot, *, in_flight: bool = True) -> None:
-        """Go on from ``snapshot`` exactly as if nothing had happened since.
+        """Go on from ``snapshot`` exactly as if nothing had happened since, but that nothing is carried into the next.
 
         ``in_flight=False`` brings back the bank alone and starts warm with the next frame: coming back to a scene,
         nobody wants to see the frames that were in flight when it was left. Raises ConfigError, with everything as it
