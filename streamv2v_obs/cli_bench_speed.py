@@ -226,7 +226,7 @@ def cpu_demo(
 
 def demo_quality(
     model: Annotated[Path | None, typer.Option(file_okay=False, help="A diffusers folder; none: what ships.")] = None,
-    scenes: Annotated[int, typer.Option(min=1, help="Drawn scenes beside the held-out photographs.")] = 12,
+    scenes: Annotated[int, typer.Option(min=1, help="Drawn scenes beside the held-out photographs.")] = 48,
     frames: Annotated[int, typer.Option(min=10, help="Of each clip.")] = 16,
     out: Out = None,
 ) -> None:
