@@ -73,7 +73,7 @@ def figures(found: Soaked) -> dict[str, Any]:
             f"well; {found.ended or 'let it run longer'}"
         )
     life = longest_life(found.samples)
-    ages = [float(np.median([one.age_ms_p95 for one in part if one.age_ms_p95 is not None])) for part in (first, last)]
+    ages = [_middle([one.age_ms_p95 for one in part if one.age_ms_p95 is not None]) for part in (first, last)]
     return {
         "minutes": found.minutes,
         "seed": found.seed,
@@ -91,6 +91,7 @@ def figures(found: Soaked) -> dict[str, Any]:
         "engine_life": life,
         "latency_ms_p95": {"first": round(ages[0], 1), "last": round(ages[1], 1)},
         "latency_drift": round(ages[1] / ages[0], 4),
+        "latency_change": round(abs(ages[1] / ages[0] - 1), 4),
         "fps_p1": round(float(np.percentile(_per_second(found.told), 1)), 2),
         "searched": found.searched,
         "raw": found.raw,
@@ -131,6 +132,12 @@ def _grown(first: Sequence[Sample], last: Sequence[Sample], name: str) -> float:
     """From the median of one part to that of the other."""
     before, after = ([value for one in part if (value := getattr(one, name)) is not None] for part in (first, last))
     return round(float(np.median(after) - np.median(before)), 2) if before and after else 0.0
+
+
+def _middle(values: Sequence[float]) -> float:
+    """The mean of the middle half: ages come in steps of the output's interval, and a median jumps by a whole one."""
+    ordered, cut = np.sort(values), len(values) // 4
+    return float(ordered[cut : len(ordered) - cut].mean())
 
 
 def _per_second(told: Sequence[Told]) -> list[float]:

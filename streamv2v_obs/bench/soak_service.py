@@ -30,7 +30,9 @@ _SPANS = {"prompt": (6.0, 14.0), "scene": (4.0, 10.0), "fault": (25.0, 50.0)}
 _WELL_S = 6.0
 """The windows of the service's own figures are five seconds long."""
 _PROMPTS = ("a pencil sketch", "neon lights", "an oil painting", "a comic", "a blueprint", "a watercolor painting")
-_GROWN_MIB, _DRIFT = 16.0, 1.10
+_GROWN_MIB, _CHANGE = 16.0, 0.10
+_SOURCE_FPS = 10.0
+"""What two cores that draw OBS, too, keep up with: at 30 a picture's age tells what others leave of the machine."""
 _SPARED = (1 / 3, 2 / 3)
 """Of the time: no fault ends the engine then, for one that is killed each minute would never grow."""
 _ON_THE_ENGINE: tuple[Fault, ...] = (
@@ -74,7 +76,7 @@ def soak(minutes: float, seed: int, say: Say) -> Soaked:
             found.obs = True
             rules = [{"scene": scene, "bank": "restore"} for scene in ("A", "B", "C")]
             link = {"enabled": True, "port": obs.port, "password": obs.password, "rules": rules}
-        with stage(base(obs=link)) as opened:
+        with stage(base(obs=link, capture={"fps": _SOURCE_FPS})) as opened:
             began_at = time.monotonic()
             try:
                 _Soak(opened, obs, found, say).run(began_at)
@@ -190,7 +192,7 @@ def checks(found: dict[str, Any]) -> list[dict[str, Any]]:
         *((f"threads more, {part}", 0, found["threads_grown"][part]) for part in parts),
         *((f"descriptors more, {part}", 0, found["descriptors_grown"][part]) for part in parts),
         ("pieces of shared memory more", 0, found["shared_memory_grown"]),
-        ("latency p95, last part over first", _DRIFT, found["latency_drift"]),
+        ("latency p95, change from the first part to the last", _CHANGE, found["latency_change"]),
         ("faults with anything that was not as promised", 0, found["faults_failed"]),
         ("raw pictures", 0, found["raw"]),
         ("stops of more than two intervals", 0, found["stops"]),
@@ -204,7 +206,7 @@ def measure(minutes: float, seed: int, out: Path, say: Say) -> Path:
     load_before = results.load_now()
     seen = soak(minutes, seed, say)
     found = figures(seen)
-    settings = load_settings(None, ["capture.kind=pattern", "model.name=demo"])
+    settings = load_settings(None, ["capture.kind=pattern", f"capture.fps={_SOURCE_FPS}", "model.name=demo"])
     judged = checks(found)
     path = out / "soak_service.json"
     series = [
@@ -239,9 +241,9 @@ def measure(minutes: float, seed: int, out: Path, say: Say) -> Path:
         checks=judged,
         notes="grown: the median of the last sixth of the time less that of the first, after a tenth of the time (two "
         "minutes at most) of warm-up, of samples, one a second, at which pictures were translated and nothing had "
-        "been broken for six seconds. latency_ms_p95: the medians, over these two parts, of the 95 % of each five "
-        "seconds. engine_life: the same of the one engine that lived longest; in the second third of the time no "
-        "fault ends the engine. fps_p1: published pictures in the slowest hundredth of all seconds.",
+        "been broken for six seconds. latency_ms_p95: the means, over the middle half of these two parts, of the "
+        "95 % of each five seconds. engine_life: the same of the one engine that lived longest; in the second third "
+        "of the time no fault ends the engine. fps_p1: published pictures in the slowest hundredth of all seconds.",
     )
     for one in judged:
         if not one["pass"]:

@@ -80,7 +80,14 @@ def test_latency_that_drifts_and_threads_that_stay() -> None:
     assert found["latency_drift"] == pytest.approx(1.2)
     assert found["threads_grown"]["service"] == 1
     failed = [check["name"] for check in soak_service.checks(found) if not check["pass"]]
-    assert failed == ["threads more, service", "latency p95, last part over first"]
+    assert failed == ["threads more, service", "latency p95, change from the first part to the last"]
+
+
+def test_latency_that_falls_is_a_change_too() -> None:
+    found = figures(soaked([sample(at, late=at < 500) for at in range(1800)]))
+    assert found["latency_drift"] == pytest.approx(1 / 1.2, abs=1e-3)
+    failed = [check["name"] for check in soak_service.checks(found) if not check["pass"]]
+    assert failed == ["latency p95, change from the first part to the last"]
 
 
 def test_the_slowest_hundredth_of_the_seconds() -> None:
