@@ -34,6 +34,7 @@ SCENES = {"A": (255, 0, 0), "B": (0, 255, 0), "C": (0, 0, 255)}
 """Name -> the colour, RGB, that fills the scene by a source called ``<name> colour``."""
 START_S = 60.0
 _CLOSE_S = 15.0
+_CRASHED = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)
 
 
 def obs_obstacle() -> str:
@@ -103,7 +104,9 @@ class RealObs:
     def start(self) -> None:
         """Launch, wait until it answers, and make those scenes that its collection does not hold yet."""
         home = str(self._folder)
-        private = dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"), home) | self._environment
+        # Where a script's Python stands when OBS crashes is in its log then.
+        private = dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"), home) | {"PYTHONFAULTHANDLER": "1"}
+        private |= self._environment
         with (self._folder / "obs.log").open("ab") as said:
             self._process = subprocess.Popen(
                 [
@@ -229,6 +232,8 @@ class RealObs:
             self._process.kill()
             self._process.wait(15)
         code, self._process = self._process.returncode, None
+        if code in _CRASHED:
+            print(f"OBS crashed ({code}): {self.said[-4000:]}")  # which pytest shows under a failure
         return code
 
     def _forget_requests(self) -> None:
