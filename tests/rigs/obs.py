@@ -34,6 +34,7 @@ SCENES = {"A": (255, 0, 0), "B": (0, 255, 0), "C": (0, 0, 255)}
 """Name -> the colour, RGB, that fills the scene by a source called ``<name> colour``."""
 START_S = 60.0
 _CLOSE_S = 15.0
+_LEFT = "[WebSocketServer::onClose]"
 _CRASHED = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)
 
 
@@ -185,11 +186,11 @@ class RealObs:
         """
         if self._process is None:
             return None
-        self._forget_requests()
+        self._leave()
         display: Any = XDisplay(self.display.name)
         try:
             until = time.monotonic() + _CLOSE_S
-            while self._process.poll() is None and time.monotonic() < until:
+            while self._alive() and time.monotonic() < until:
                 # Again after a while: OBS answers requests before it shows itself, and forgets an early close.
                 _close_main_window(display)
                 with suppress(subprocess.TimeoutExpired):
@@ -235,6 +236,18 @@ class RealObs:
         if code in _CRASHED:
             print(f"OBS crashed ({code}): {self.said[-4000:]}")  # which pytest shows under a failure
         return code
+
+    def _leave(self) -> None:
+        """Close our connection and wait until OBS has seen it: met by its end, it can crash (obs-studio #9861)."""
+        if self._requests is None:
+            return
+        before, until = self.said.count(_LEFT), time.monotonic() + _CLOSE_S
+        self._forget_requests()
+        while self.said.count(_LEFT) == before and self._alive() and time.monotonic() < until:
+            time.sleep(0.05)
+
+    def _alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def _forget_requests(self) -> None:
         if self._requests is not None:
