@@ -13,21 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
 from platformdirs import user_cache_path
 
 from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.eval.arms import APPENDIX, ARMS, BEYOND, SETS, Arm
 from streamv2v_obs.eval.metrics import LAGS
-from streamv2v_obs.eval.suite import ClipSpec, Pictures, Record, as_jpeg, measure_clip
-from streamv2v_obs.frames import Pixels
+from streamv2v_obs.eval.pictures import write_pictures
+from streamv2v_obs.eval.suite import ClipSpec, Record, measure_clip
 from streamv2v_obs.settings import ModelSettings, TranslatorSettings
 from streamv2v_obs.translator.loading import Model, load_model
 from streamv2v_obs.translator.origins import check_name
 
 SHOWN_KINDS = ("still", "parallax", "hidden", "video")
-SHOWN_FRAMES = 12
 
 
 @dataclass(frozen=True)
@@ -161,29 +159,12 @@ def run_job(model: Model, plan: Plan, folder: Path, clip: int, prompt: int) -> N
         lags=plan.lags,
     )
     if plan.shows(clip, prompt):
-        for pictures in shown:
-            _write_pictures(folder, clip, pictures)
+        write_pictures(folder, clip, shown)
     path = job_path(folder, clip, prompt)
     half = path.with_suffix(".part")
     half.write_text(json.dumps(records), encoding="utf-8")
     # Last: a job counts from here on, so that one half done by a killed run is done again.
     half.replace(path)
-
-
-def _write_pictures(folder: Path, clip: int, pictures: Pictures) -> None:
-    half = SHOWN_FRAMES // 2
-    long = len(pictures.frames) > 4 * SHOWN_FRAMES  # then what comes back at the end is what matters
-    frames = [*pictures.frames[:half], *pictures.frames[-half:]] if long else pictures.frames[:SHOWN_FRAMES]
-    name = f"{clip:03d}-{pictures.arm.replace(' ', '_')}"
-    (folder / f"{name}.film.jpg").write_bytes(as_jpeg(np.vstack(frames), 80))
-    (folder / f"{name}.time.jpg").write_bytes(as_jpeg(through_time(pictures.frames), 90))
-
-
-def through_time(frames: Sequence[Pixels]) -> Pixels:
-    """The middle row of every frame, one under the other: what is steady makes clean stripes, flicker ragged ones."""
-    rows = np.stack([frame[frame.shape[0] // 2] for frame in frames])
-    tall = cv2.resize(rows, (rows.shape[1], 8 * len(frames)), interpolation=cv2.INTER_NEAREST)
-    return np.asarray(tall, np.uint8)
 
 
 def _job(plan: Plan, folder: Path, clip: int, prompt: int) -> None:

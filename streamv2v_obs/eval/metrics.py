@@ -108,19 +108,35 @@ def estimated_tracks(frames: Sequence[Pixels], lags: Sequence[int] = LAGS) -> li
     return list(tracks())
 
 
+def _errors(
+    frames: Sequence[Pixels], tracks: Sequence[Track], lag: int
+) -> Iterator[tuple[Track, NDArray[np.float64]]]:
+    """Of each pair of frames ``lag`` apart that shows something twice: squared differences [P, 3], grey levels."""
+    flat = [frame.reshape(-1, frame.shape[-1]).astype(np.float64) for frame in frames]
+    for track in tracks:
+        if track.lag != lag or not len(track.here) or track.start + lag >= len(flat):
+            continue
+        later = (flat[track.start + lag][track.corners] * track.weights[..., None]).sum(0)
+        yield track, np.square(later - flat[track.start][track.here])
+
+
 def warp_mse(frames: Sequence[Pixels], tracks: Sequence[Track], lag: int) -> float | None:
     """Mean squared difference of what is seen twice, ``lag`` frames apart: grey levels squared, in float.
 
     Each pair of frames counts the same; None where nothing is seen twice.
     """
-    flat = [frame.reshape(-1, frame.shape[-1]).astype(np.float64) for frame in frames]
-    errors = []
-    for track in tracks:
-        if track.lag != lag or not len(track.here) or track.start + lag >= len(flat):
-            continue
-        later = (flat[track.start + lag][track.corners] * track.weights[..., None]).sum(0)
-        errors.append(float(np.mean(np.square(later - flat[track.start][track.here]))))
+    errors = [float(np.mean(squared)) for _, squared in _errors(frames, tracks, lag)]
     return float(np.mean(errors)) if errors else None
+
+
+def error_map(frames: Sequence[Pixels], tracks: Sequence[Track], lag: int) -> NDArray[np.float64]:
+    """Where it lies: [H, W], the root of the mean over all pairs of frames; 0 where nothing is seen twice."""
+    height, width = frames[0].shape[:2]
+    total, seen = np.zeros(height * width), np.zeros(height * width)
+    for track, squared in _errors(frames, tracks, lag):
+        total[track.here] += squared.mean(1)
+        seen[track.here] += 1
+    return np.asarray(np.sqrt(total / np.maximum(seen, 1)).reshape(height, width), np.float64)
 
 
 def static_std(frames: Sequence[Pixels]) -> float:

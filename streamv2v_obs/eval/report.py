@@ -8,7 +8,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from streamv2v_obs.eval.evaluation import SHOWN_FRAMES, Plan
+from streamv2v_obs.eval.evaluation import Plan
+from streamv2v_obs.eval.pictures import KINDS, SHOWN_FRAMES, picture_path
 
 _PAGE = Path(__file__).with_name("report.html")
 _WIDTH, _ROW, _LEFT = 420, 24, 90
@@ -93,15 +94,19 @@ def _films(plan: Plan, folder: Path) -> str:
             continue
         figures = []
         for name in ("input", *(arm.name for arm in plan.arms)):
-            film = folder / f"{number:03d}-{name.replace(' ', '_')}.film.jpg"
-            if not film.is_file():
+            paths = {kind: picture_path(folder, number, name, kind) for kind in KINDS}
+            if not paths["film"].is_file():
                 continue
-            time = film.with_name(film.name.replace(".film.", ".time."))
             count = min(SHOWN_FRAMES, plan.frames)
-            figures.append(
-                f"<figure><div class='film' data-frames='{count}' style='background-image:url({_data(film)})'></div>"
-                f"<img class='time' alt='' src='{_data(time)}'><figcaption>{escape(name)}</figcaption></figure>"
+            film = (
+                f"<div class='film' data-frames='{count}' style='background-image:url({_data(paths['film'])})'></div>"
             )
+            others = "".join(
+                f"<img class='{kind}' alt='' src='{_data(paths[kind])}'>"
+                for kind in KINDS[1:]
+                if paths[kind].is_file()
+            )
+            figures.append(f"<figure><figcaption>{escape(name)}</figcaption>{film}{others}</figure>")
         prompt = escape(plan.prompts[0])
         found.append(f"<h3>{escape(spec.name)}: {prompt}</h3><div class='films'>{''.join(figures)}</div>")
     return "".join(found)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +20,7 @@ from streamv2v_obs.eval.arms import ARMS, Arm, Run, carries, run_arm
 from streamv2v_obs.eval.metrics import (
     LAGS,
     Track,
+    error_map,
     estimated_tracks,
     exact_tracks,
     feature_cosine,
@@ -154,6 +154,8 @@ class Pictures:
     prompt: str
     arm: str
     frames: list[Pixels]
+    error: NDArray[np.float64]
+    """[H, W], ``error_map`` of the shortest lag."""
 
 
 def measure_clip(
@@ -209,10 +211,16 @@ def measure_clip(
                 | {"ms": run.ms + (motion_ms if carries(settings) else 0.0), "bank_mib": run.bank_mib}
             )
             if seed == seeds[0]:
-                shown.append(Pictures(spec.name, prompt, arm.name, made))
+                shown.append(Pictures(spec.name, prompt, arm.name, made, _where(made, footage)))
     if shown:
-        shown.insert(0, Pictures(spec.name, prompt, "input", footage.frames))
+        given = footage.frames
+        shown.insert(0, Pictures(spec.name, prompt, "input", given, _where(given, footage)))
     return records, shown
+
+
+def _where(frames: Sequence[Pixels], footage: Footage) -> NDArray[np.float64]:
+    shortest = min((track.lag for track in footage.tracks), default=0)
+    return error_map(frames, footage.tracks, shortest)
 
 
 def _figures(made: Sequence[Pixels], features: Sequence[NDArray[np.float32]], footage: Footage) -> Record:
@@ -226,9 +234,3 @@ def _figures(made: Sequence[Pixels], features: Sequence[NDArray[np.float32]], fo
         "sharpness": float(np.mean([sharpness(frame) for frame in guarded])),
         "style": np.mean([style_features(frame) for frame in guarded], axis=0).tolist(),
     }
-
-
-def as_jpeg(pixels: Pixels, quality: int = 85) -> bytes:
-    """For the report."""
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return bytes(encoded)

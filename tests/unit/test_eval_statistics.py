@@ -10,7 +10,7 @@ import pytest
 from streamv2v_obs.bench.evaluation import Wish, file_name
 from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.eval.arms import APPENDIX, ARMS, BEYOND
-from streamv2v_obs.eval.evaluation import choose_arms, read_variant, through_time
+from streamv2v_obs.eval.evaluation import choose_arms, read_variant
 from streamv2v_obs.eval.statistics import compare, mean_of, ratio_of_means
 from streamv2v_obs.eval.suite import SUITES
 from streamv2v_obs.eval.summary import Table, summarize
@@ -186,10 +186,3 @@ def test_the_held_out_suite_shares_no_clip_with_the_one_for_choosing() -> None:
     assert len(held) == 18
     assert len({spec.name for spec in held}) == 18
     assert not {spec.seed for spec in held} & {spec.seed for spec in development}
-
-
-def test_a_steady_picture_makes_stripes() -> None:
-    frame = np.random.default_rng(0).integers(0, 256, (8, 10, 3)).astype(np.uint8)
-    tall = through_time([frame] * 3)
-    assert tall.shape == (24, 10, 3)
-    assert (tall == frame[4]).all()
