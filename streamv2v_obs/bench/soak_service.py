@@ -33,6 +33,8 @@ _PROMPTS = ("a pencil sketch", "neon lights", "an oil painting", "a comic", "a b
 _GROWN_MIB, _CHANGE = 16.0, 0.10
 _SOURCE_FPS = 10.0
 """What two cores that draw OBS, too, keep up with: at 30 a picture's age tells what others leave of the machine."""
+_SCHEDULE = "stream"
+"""By ``auto``, each new engine chooses by how busy the machine is then, and its pictures are 160 or 240 ms old."""
 _SPARED = (1 / 3, 2 / 3)
 """Of the time: no fault ends the engine then, for one that is killed each minute would never grow."""
 _ON_THE_ENGINE: tuple[Fault, ...] = (
@@ -76,7 +78,7 @@ def soak(minutes: float, seed: int, say: Say) -> Soaked:
             found.obs = True
             rules = [{"scene": scene, "bank": "restore"} for scene in ("A", "B", "C")]
             link = {"enabled": True, "port": obs.port, "password": obs.password, "rules": rules}
-        with stage(base(obs=link, capture={"fps": _SOURCE_FPS})) as opened:
+        with stage(base(obs=link, capture={"fps": _SOURCE_FPS}, translator={"schedule": _SCHEDULE})) as opened:
             began_at = time.monotonic()
             try:
                 _Soak(opened, obs, found, say).run(began_at)
@@ -206,7 +208,8 @@ def measure(minutes: float, seed: int, out: Path, say: Say) -> Path:
     load_before = results.load_now()
     seen = soak(minutes, seed, say)
     found = figures(seen)
-    settings = load_settings(None, ["capture.kind=pattern", f"capture.fps={_SOURCE_FPS}", "model.name=demo"])
+    paced = f"capture.fps={_SOURCE_FPS}", f"translator.schedule={_SCHEDULE}"
+    settings = load_settings(None, ["capture.kind=pattern", *paced, "model.name=demo"])
     judged = checks(found)
     path = out / "soak_service.json"
     series = [
