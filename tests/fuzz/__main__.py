@@ -80,7 +80,7 @@ def _write(path: Path, how: str, name: str, found: dict[str, Any]) -> None:
         told = {"commit": commit}
     told |= {
         "created_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "dirty": bool(_git("status", "--porcelain", "--", ".", f":(exclude){path}")),
+        "dirty": bool(_git("status", "--porcelain", "--", ".", f":(exclude,glob)**/{path.name}")),
         "python": platform.python_version(),
     }
     told.setdefault(how, {})[name] = found
