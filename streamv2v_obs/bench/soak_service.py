@@ -31,10 +31,6 @@ _WELL_S = 6.0
 """The windows of the service's own figures are five seconds long."""
 _PROMPTS = ("a pencil sketch", "neon lights", "an oil painting", "a comic", "a blueprint", "a watercolor painting")
 _GROWN_MIB, _CHANGE = 16.0, 0.10
-_SOURCE_FPS = 10.0
-"""What two cores that draw OBS, too, keep up with: at 30 a picture's age tells what others leave of the machine."""
-_SCHEDULE = "stream"
-"""By ``auto``, each new engine chooses by how busy the machine is then, and its pictures are 160 or 240 ms old."""
 _SPARED = (1 / 3, 2 / 3)
 """Of the time: no fault ends the engine then, for one that is killed each minute would never grow."""
 _ON_THE_ENGINE: tuple[Fault, ...] = (
@@ -78,7 +74,7 @@ def soak(minutes: float, seed: int, say: Say) -> Soaked:
             found.obs = True
             rules = [{"scene": scene, "bank": "restore"} for scene in ("A", "B", "C")]
             link = {"enabled": True, "port": obs.port, "password": obs.password, "rules": rules}
-        with stage(base(obs=link, capture={"fps": _SOURCE_FPS}, translator={"schedule": _SCHEDULE})) as opened:
+        with stage(base(obs=link)) as opened:
             began_at = time.monotonic()
             try:
                 _Soak(opened, obs, found, say).run(began_at)
@@ -208,8 +204,7 @@ def measure(minutes: float, seed: int, out: Path, say: Say) -> Path:
     load_before = results.load_now()
     seen = soak(minutes, seed, say)
     found = figures(seen)
-    paced = f"capture.fps={_SOURCE_FPS}", f"translator.schedule={_SCHEDULE}"
-    settings = load_settings(None, ["capture.kind=pattern", *paced, "model.name=demo"])
+    settings = load_settings(None, ["capture.kind=pattern", "model.name=demo"])
     judged = checks(found)
     path = out / "soak_service.json"
     series = [
