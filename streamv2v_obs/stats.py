@@ -54,6 +54,18 @@ class Meter:
 
 
 @dataclass(frozen=True)
+class ScheduleChoice:
+    """What ``schedule: auto`` chose, why, and for which pictures."""
+
+    steps: int
+    width: int
+    height: int
+    source_fps: float
+    schedule: Literal["stream", "sequential"]
+    reason: str
+
+
+@dataclass(frozen=True)
 class EngineStatus:
     """What the engine process says of itself, twice a second."""
 
@@ -65,6 +77,7 @@ class EngineStatus:
     attention: str = ""
     schedule: str = ""
     schedule_reason: str = ""
+    schedules: tuple[ScheduleChoice, ...] = ()
     path: str = ""
     width: int = 0
     height: int = 0

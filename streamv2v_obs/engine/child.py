@@ -19,7 +19,7 @@ from streamv2v_obs.commands import CommandBox
 from streamv2v_obs.engine.slot import FrameSlot
 from streamv2v_obs.errors import OUR_BUG, StreamV2VError
 from streamv2v_obs.settings import Settings
-from streamv2v_obs.stats import EngineFailure, EngineStatus
+from streamv2v_obs.stats import EngineFailure, EngineStatus, ScheduleChoice
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,8 @@ class EngineSpec:
     capacity: int
     patient: bool = False
     """A source that cannot be opened is waited for: an engine before this one has shown pictures of it."""
+    schedules: tuple[ScheduleChoice, ...] = ()
+    """What engines before this one chose, with the same settings."""
 
 
 def run_engine(pipe: Connection, spec: EngineSpec) -> None:
@@ -57,7 +59,17 @@ def run_engine(pipe: Connection, spec: EngineSpec) -> None:
         from streamv2v_obs.engine.loop import EngineLoop
 
         report = functools.partial(_tell, pipe, pipe_lock)
-        EngineLoop(spec.settings, output, view, commands, stop, report, patient=spec.patient).run()
+        loop = EngineLoop(
+            spec.settings,
+            output,
+            view,
+            commands,
+            stop,
+            report,
+            patient=spec.patient,
+            schedules=spec.schedules,
+        )
+        loop.run()
     except StreamV2VError as error:
         _tell(pipe, pipe_lock, EngineFailure(type(error).__name__, str(error), error.exit_code))
     except Exception as error:

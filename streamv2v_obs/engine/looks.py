@@ -10,6 +10,7 @@ from streamv2v_obs.commands import Change
 from streamv2v_obs.errors import ConfigError, OutOfDeviceMemory
 from streamv2v_obs.settings import TranslatorSettings, check_steps
 from streamv2v_obs.translator.loading import Model
+from streamv2v_obs.translator.schedules import ScheduleTrials
 from streamv2v_obs.translator.translator import BankSnapshot, Translator
 
 log = logging.getLogger(__name__)
@@ -38,13 +39,13 @@ class Looks:
         width: int,
         height: int,
         *,
-        source_fps: float | None = None,
+        trials: ScheduleTrials | None = None,
     ) -> None:
         self._model = model
-        self._source_fps = source_fps
+        self._trials = trials
         self._settings = settings  # as they are in force
         self._banks: OrderedDict[str, BankSnapshot] = OrderedDict()
-        self.translator = Translator(model, settings, width=width, height=height, source_fps=source_fps)
+        self.translator = self._new_translator(settings, width, height)
 
     def close(self) -> None:
         """Leave the model as it was."""
@@ -89,6 +90,10 @@ class Looks:
         emptied = not restored and (translator is not before or change.bank != "keep")
         return Applied(change, restored, emptied, note)
 
+    def _new_translator(self, settings: TranslatorSettings, width: int, height: int) -> Translator:
+        trial = None if self._trials is None else self._trials.of(settings.steps)
+        return Translator(self._model, settings, width=width, height=height, trial=trial)
+
     def _apply_costly(self, change: Change) -> None:
         """Style, strength and steps; raises where one of them cannot be had, and then all are as they were."""
         steps, strength = change.steps or self._settings.steps, change.strength or self._settings.strength
@@ -98,7 +103,7 @@ class Looks:
             settings = self._settings.model_copy(update={"steps": steps, "strength": strength})
             # The new one first: if it does not fit into memory, the old one goes on.
             width, height = self.translator.width, self.translator.height
-            made = Translator(self._model, settings, width=width, height=height, source_fps=self._source_fps)
+            made = self._new_translator(settings, width, height)
         try:
             if change.style is not None:
                 self._model.set_style(change.style or None)

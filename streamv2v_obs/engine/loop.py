@@ -18,8 +18,9 @@ from streamv2v_obs.errors import StreamV2VError
 from streamv2v_obs.frames import Frame, Tag
 from streamv2v_obs.settings import Settings
 from streamv2v_obs.shape import cut_bars, fit_to
-from streamv2v_obs.stats import EngineStatus, Meter
+from streamv2v_obs.stats import EngineStatus, Meter, ScheduleChoice
 from streamv2v_obs.translator.origins import check_name
+from streamv2v_obs.translator.schedules import ScheduleTrials
 
 if TYPE_CHECKING:
     from streamv2v_obs.engine.looks import Looks
@@ -39,7 +40,7 @@ class EngineLoop:
     ``output`` receives TRANSLATED pictures, and BYPASS ones only after a Bypass command; ``view`` receives the
     input only after a WatchInput command. ``report`` is called twice a second, between frames: its silence is
     how the service notices an inference that never returns. ``patient``: a source that cannot be opened is waited
-    for, as one that is lost later.
+    for, as one that is lost later. ``schedules``: what an engine before this one chose.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class EngineLoop:
         report: Callable[[EngineStatus], None],
         *,
         patient: bool = False,
+        schedules: tuple[ScheduleChoice, ...] = (),
     ) -> None:
         self._settings = settings
         self._output = output
@@ -60,6 +62,7 @@ class EngineLoop:
         self._stop = stop
         self._report = report
         self._patient = patient
+        self._schedules = schedules
         self._status = EngineStatus(scene=None, style=settings.model.style)
         self._early: Change | None = None
         self._watch_input = False
@@ -89,10 +92,10 @@ class EngineLoop:
             self._tell(state="loading", source=self._capturing.detail)
             height, width, _ = first.pixels.shape
             width, height = working_size(model, self._settings.model, width, height)
-            fps = self._settings.capture.fps
-            looks = Looks(model, self._settings.translator, width, height, source_fps=fps)
+            trials = ScheduleTrials(width, height, self._settings.capture.fps, self._schedules)
+            looks = Looks(model, self._settings.translator, width, height, trials=trials)
             try:
-                self._translate(model, looks, first)
+                self._translate(model, looks, trials, first)
             finally:
                 looks.close()
         finally:
@@ -122,7 +125,7 @@ class EngineLoop:
             self._tell(state="stalled", source=self._capturing.detail)
         return None
 
-    def _translate(self, model: Model, looks: Looks, first: Frame) -> None:
+    def _translate(self, model: Model, looks: Looks, trials: ScheduleTrials, first: Frame) -> None:
         translator = looks.translator
         settings = self._settings.translator
         self._status = replace(
@@ -187,6 +190,7 @@ class EngineLoop:
                 path=translator.path,
                 schedule=translator.schedule,
                 schedule_reason=translator.schedule_reason,
+                schedules=trials.chosen,
                 bank_filled=translator.bank_filled,
                 bank_updates=translator.bank_updates,
                 bank_bytes=translator.bank_bytes,

@@ -114,6 +114,7 @@ class EngineProcess:
                 self._before, self._worked = self._spec, False
             if renew:
                 self._deaths = 0
+                self._spec = replace(self._spec, schedules=())
             self._spec = replace(self._spec, settings=settings)
             style = self._in_force.style
             if style and style not in settings.model.styles:
@@ -259,6 +260,7 @@ class EngineProcess:
                     if self.status is None or message.state != self.status.state:
                         self._say(_LINES[message.state])
                     self.status = message
+                    self._keep_schedules(message)
                     slowest_ms = max(slowest_ms, message.translate_ms_p95 or 0.0)
                     patience_s = max(_SILENT_S, _SILENT_FRAMES * slowest_ms / 1000)
                     if message.state in ("opening", "loading"):
@@ -277,6 +279,12 @@ class EngineProcess:
             silent_s = now - heard_at
             if silent_s > patience_s:
                 return EngineFailure("Hung", f"the engine was silent for {silent_s:.0f} s and was ended", 70)
+
+    def _keep_schedules(self, said: EngineStatus) -> None:
+        """What the engine chose is in force in the next one: it may begin at a busier moment, and choose otherwise."""
+        with self._lock:
+            if said.schedules and not self._renew.is_set():
+                self._spec = replace(self._spec, schedules=said.schedules)
 
     def _send(self, pipe: Connection, child: multiprocessing.context.SpawnProcess) -> None:
         """Send what is posted; a full pipe blocks this thread alone, and newer commands replace older ones."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, TypeAlias
+
+from streamv2v_obs.stats import ScheduleChoice
 
 Schedule: TypeAlias = Literal["stream", "sequential"]
 
@@ -43,5 +46,33 @@ class ScheduleTrial:
             self.schedule = "sequential"
             return
         means = {name: sum(ms[PASSED_OVER:]) / COUNTED for name, ms in self._taken.items()}
-        self.schedule, self.reason = better(means["stream"], means["sequential"], self._source_fps)
-        self.over = True
+        self.settle(*better(means["stream"], means["sequential"], self._source_fps))
+
+    def settle(self, schedule: Schedule, reason: str) -> None:
+        """It is over, and this was chosen."""
+        self.schedule, self.reason, self.over = schedule, reason, True
+
+
+class ScheduleTrials:
+    """One trial for each number of steps, of pictures of one size and rate; ``chosen`` before, it is not held again.
+
+    Two trials under different loads may choose differently, and the one schedule is frames behind the other: an engine
+    in place of one that broke, or a number of steps that comes back, would make all pictures older or younger.
+    """
+
+    def __init__(self, width: int, height: int, source_fps: float, chosen: Iterable[ScheduleChoice] = ()) -> None:
+        self._of = width, height, source_fps
+        self._trials: dict[int, ScheduleTrial] = {}
+        for one in chosen:
+            if (one.width, one.height, one.source_fps) == self._of:
+                self.of(one.steps).settle(one.schedule, one.reason)
+
+    def of(self, steps: int) -> ScheduleTrial:
+        """The trial of this number of steps, perhaps over already."""
+        return self._trials.setdefault(steps, ScheduleTrial(self._of[2]))
+
+    @property
+    def chosen(self) -> tuple[ScheduleChoice, ...]:
+        """Those that are over."""
+        trials = self._trials.items()
+        return tuple(ScheduleChoice(steps, *self._of, one.schedule, one.reason) for steps, one in trials if one.over)

@@ -37,8 +37,8 @@ class Translator:
     answers show the first frame, since the rows were filled from it: a live run wants something to show at once;
     with ``live=False`` they are None, so that N frames in are N frames out after ``flush``.
 
-    ``source_fps``: with ``schedule: auto`` both schedules are measured on the first pictures, and the one that suits
-    this rate stays; without it, auto is stream.
+    ``trial``: with ``schedule: auto`` both schedules are measured on the first pictures, and the one that suits the
+    source's rate stays; without a trial, auto is stream.
 
     Raises ConfigError for settings that cannot be met, OutOfDeviceMemory where they need more than there is.
     """
@@ -51,7 +51,7 @@ class Translator:
         width: int | None = None,
         height: int | None = None,
         live: bool = True,
-        source_fps: float | None = None,
+        trial: ScheduleTrial | None = None,
     ) -> None:
         self.width = width or model.width
         self.height = height or model.height
@@ -107,7 +107,9 @@ class Translator:
                 raise
         # Graphs of OpenVINO are made for one schedule.
         measured = settings.schedule == "auto" and settings.steps > 1 and self._paths.graphs is None
-        self._trial = ScheduleTrial(source_fps) if measured and source_fps is not None else None
+        self._trial = trial if measured else None
+        if self._trial is not None:
+            self._latents.set_schedule(self._trial.schedule)
         self._settled_ms = 0.0
 
     # --- frames ----------------------------------------------------------------------------------------------

@@ -86,10 +86,14 @@ def test_from_start_to_end(tmp_path: Path) -> None:
 
 
 def test_a_killed_engine_stops_no_output_and_shows_nothing_raw(tmp_path: Path) -> None:
-    with running_service(tmp_path, watermark(tmp_path), GREY_PROMPT, "publish.hold_s=1") as service:
+    # Only torch has two schedules to choose from.
+    lines = GREY_PROMPT, "publish.hold_s=1", "model.backend=torch"
+    with running_service(tmp_path, watermark(tmp_path), *lines) as service:
         service.until_on_air("TRANSLATED")
         service.post("prompt", seed=5)
         service.until(lambda: service.engine()["seed"] == 5, "the seed is in force")
+        service.until(lambda: service.engine()["schedules"], "a schedule is chosen", 60)
+        (chosen,) = service.engine()["schedules"]
         with Viewer(service, keep=is_raw) as viewer:
             for _ in range(2):
                 published = service.status()["publish"]["published"]
@@ -100,6 +104,8 @@ def test_a_killed_engine_stops_no_output_and_shows_nothing_raw(tmp_path: Path) -
             status = service.status()
             assert status["engine_restarts"] == 2
             assert (status["engine"]["prompt"], status["engine"]["seed"]) == ("a pencil sketch", 5), "told again"
+            assert status["engine"]["schedules"] == [chosen], "not measured again"
+            assert status["engine"]["schedule"] == chosen["schedule"]
             assert viewer.count > 30
             assert viewer.longest_gap_s < 1.5
             assert viewer.seen == [], f"{len(viewer.seen)} raw pictures among {viewer.count}"

@@ -16,6 +16,7 @@ from streamv2v_obs.settings import ModelSettings, TranslatorSettings
 from streamv2v_obs.translator import translator as translators
 from streamv2v_obs.translator.latent import BankSnapshot
 from streamv2v_obs.translator.loading import Model, load_model
+from streamv2v_obs.translator.schedules import ScheduleTrials
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,19 @@ def test_steps_change_between_two_frames_and_the_scenes_banks_come_back(looks: L
     updates = looks.translator.bank_updates
     assert not looks.apply(Change(steps=2)).emptied, "the same number of steps is no change"
     assert looks.translator.bank_updates == updates
+
+
+def test_a_number_of_steps_that_comes_back_keeps_its_schedule() -> None:
+    # OpenVINO's graphs are made for one schedule: there is nothing to choose.
+    model = load_model(ModelSettings(name="demo", device="cpu", backend="torch", width=64, height=64))
+    trials = ScheduleTrials(64, 64, 30.0)
+    looks = Looks(model, TranslatorSettings(steps=2), 64, 64, trials=trials)
+    trials.of(2).settle("sequential", "measured")
+    looks.apply(Change(steps=4))
+    assert (looks.translator.schedule, looks.translator.schedule_reason) == ("stream", "being measured")
+    looks.apply(Change(steps=2))
+    assert (looks.translator.schedule, looks.translator.schedule_reason) == ("sequential", "measured")
+    looks.close()
 
 
 def test_what_is_set_before_holds_after_other_steps(model: Model, looks: Looks) -> None:

@@ -21,7 +21,7 @@ from streamv2v_obs.translator.latent import LatentTranslator
 from streamv2v_obs.translator.loading import Model
 from streamv2v_obs.translator.repeated import Repeated
 from streamv2v_obs.translator.rungs import Rungs, choose_direct_keys, choose_folded_output, choose_rungs
-from streamv2v_obs.translator.schedules import COUNTED, PASSED_OVER, better
+from streamv2v_obs.translator.schedules import COUNTED, PASSED_OVER, ScheduleTrial, ScheduleTrials, better
 from streamv2v_obs.translator.static_frame import StaticFrame
 from streamv2v_obs.translator.stream_batch import Origin
 from streamv2v_obs.translator.translator import Translator
@@ -396,7 +396,7 @@ def test_auto_takes_the_schedule_that_loses_no_pictures(
 
 @pytest.mark.parametrize("fps", [1.0, 240.0])
 def test_auto_measures_both_schedules_live_and_says_which(model: Model, fps: float) -> None:
-    made = Translator(model, settings(steps=2, bank={"interval": 4}), source_fps=fps)
+    made = Translator(model, settings(steps=2, bank={"interval": 4}), trial=ScheduleTrial(fps))
     assert (made.schedule, made.schedule_reason) == ("stream", "being measured")
     pictures = trial_pictures(64, 64)
     seen = []
@@ -408,6 +408,23 @@ def test_auto_measures_both_schedules_live_and_says_which(model: Model, fps: flo
     if fps == 1.0:
         assert made.schedule == "sequential"  # a picture takes this model milliseconds
     assert made.schedule_reason.endswith(f"source {fps:g} fps")
+    made.close()
+
+
+def test_what_auto_chose_is_kept_for_later_translators_of_the_same_pictures(model: Model) -> None:
+    before = ScheduleTrials(64, 64, 30.0)
+    trial = before.of(2)
+    for taken_ms in [5.0] * (PASSED_OVER + COUNTED) + [9.0] * (PASSED_OVER + COUNTED):
+        trial.note(taken_ms)
+    (chosen,) = before.chosen
+    assert (chosen.steps, chosen.schedule) == (2, "sequential")
+    after = ScheduleTrials(64, 64, 30.0, [chosen])
+    made = Translator(model, settings(steps=2), trial=after.of(2))
+    assert (made.schedule, made.schedule_reason) == ("sequential", chosen.reason)
+    assert after.chosen == (chosen,)
+    assert not after.of(4).over
+    assert not ScheduleTrials(64, 64, 60.0, [chosen]).of(2).over
+    assert not ScheduleTrials(64, 128, 30.0, [chosen]).of(2).over
     made.close()
 
 

@@ -30,7 +30,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "rules_text": (set(), {"ruamel", "yaml"}),
     "settings_file": ({"errors", "settings", "config", "rules_text", "worker"}, {"ruamel"}),
     "translator": (
-        {"errors", "frames", "settings", "demo"},
+        {"errors", "frames", "settings", "stats", "demo"},
         {"torch", "diffusers", "transformers", "xformers", "safetensors", "huggingface_hub", "numpy", "rich"}
         | {"platformdirs", "httpx", "tokenizers", "pydantic", "openvino", "cv2", "triton"},
     ),
