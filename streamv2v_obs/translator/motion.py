@@ -30,6 +30,19 @@ def keep_to_one_thread() -> None:
     cv2.setNumThreads(1)
 
 
+def _new_flow() -> cv2.DISOpticalFlow:
+    """DIS down to the finest scale, its patches a little further apart, and nothing refined.
+
+    OpenCV's preset FAST stops at a quarter of the size, where a thing is a few pixels. Of things that were hidden and
+    had moved by 2 to 5 % of the picture it finds 38 %, 3.8 pixels off (median, of 256); this way it is 84 %, 0.3 off.
+    """
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    flow.setFinestScale(0)
+    flow.setPatchStride(5)
+    flow.setVariationalRefinementIterations(0)
+    return flow
+
+
 _MEAN = np.full((1, 3), 1 / 3, np.float32)
 
 
@@ -64,7 +77,7 @@ class MotionEstimator:
     def __init__(self, height: int, width: int, *, anchors: bool = False) -> None:
         """``height`` and ``width`` of the latents; ``anchors``: keep pictures and look for each one there, too."""
         self._latents = (width, height)
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._flow = _new_flow()
         self._before: _Picture | None = None
         self._anchors = _Anchors() if anchors else None
         x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))

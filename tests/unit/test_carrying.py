@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from streamv2v_obs.demo.clips import HIDDEN_LAG, draw_hidden
 from streamv2v_obs.frames import Pixels
 from streamv2v_obs.translator.carrying import Carry
 from streamv2v_obs.translator.motion import Motion, MotionEstimator, View
@@ -23,8 +24,8 @@ def view(x: int, y: int) -> Pixels:
     return np.ascontiguousarray(picture()[y : y + SIDE, x : x + SIDE])
 
 
-def here() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    place = (2 * np.arange(CELLS, dtype=np.float32) + 1) / CELLS - 1
+def here(cells: int = CELLS) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    place = (2 * np.arange(cells, dtype=np.float32) + 1) / cells - 1
     return np.stack(np.meshgrid(place, place), 2)
 
 
@@ -108,6 +109,27 @@ def test_what_comes_back_is_found_in_the_picture_that_was_kept() -> None:
     assert back.anchor is not None
     assert (back.slot, back.keep) == (0, None)
     assert back.anchor.seen.min() > 0.9
+
+
+@pytest.mark.parametrize("seed", [71, 72, 73])
+def test_a_thing_that_was_hidden_and_has_moved_on_is_found(seed: int) -> None:
+    side, cells = 256, 32
+    clip = draw_hidden(np.random.default_rng(seed), side=side)
+    first, second = next(iter(clip.again))
+    estimator = MotionEstimator(cells, cells, anchors=True)
+    for number in (first, *[first + HIDDEN_LAG // 2] * 10, second):
+        motion = estimator.to(clip.frames[number])
+    assert motion.anchor is not None
+    assert motion.slot == 0, "the picture before it was hidden"
+    flow, visible = clip.again[first, second]
+    y, x = np.nonzero(visible)
+    # From where it was to where it is; and there, the estimator says where it was.
+    there_x, there_y = (x + flow[y, x, 0]), (y + flow[y, x, 1])
+    at = np.clip((there_y / 8).astype(int), 0, cells - 1), np.clip((there_x / 8).astype(int), 0, cells - 1)
+    assert motion.anchor.seen[at].mean() > 0.5
+    middle = motion.anchor.grid[at] - here(cells)[at]  # the shift of the whole cell
+    missed = np.hypot(middle[:, 0] * side / 2 + flow[y, x, 0], middle[:, 1] * side / 2 + flow[y, x, 1])
+    assert np.median(missed) < 2
 
 
 def test_what_was_of_use_for_long_is_kept_longest() -> None:
