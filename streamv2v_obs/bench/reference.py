@@ -18,6 +18,7 @@ from streamv2v_obs.settings import TranslatorSettings, lcm_indices
 from streamv2v_obs.translator.attention import find_layers, take_out
 from streamv2v_obs.translator.lcm import clean_latent, row_constants
 from streamv2v_obs.translator.loading import Model
+from streamv2v_obs.translator.noise import kind_of_noise
 from streamv2v_obs.translator.stream_batch import Origin, StreamBatch
 
 Draw: TypeAlias = Callable[[int, int, int], Tensor]
@@ -104,7 +105,7 @@ class ReferenceTranslator:
         indices = lcm_indices(settings.strength, settings.steps)
         with torch.inference_mode():
             self._rows = StreamBatch(row_constants(model.acp, indices, model.device), shape, model.device)
-            self._rows.draw_noise(settings.seed)
+            self._rows.draw_noise(settings.seed, kind_of_noise(settings.noise, model.initial_noise))
         self._calls = 0
         self.set_prompt(settings.prompt)
 

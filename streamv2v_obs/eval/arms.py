@@ -53,7 +53,9 @@ ARMS = (
     Arm("foreign", _bank("dyme", interval=_NEVER), "foreign"),
     Arm("own", _bank("dyme", interval=_NEVER), "own"),
 )
-"""``dyme`` is the method as published: extended attention, fusion and dynamic merging."""
+"""``dyme`` is the method as published: extended attention, fusion and dynamic merging.
+
+All begin with the noise that the model was trained with."""
 
 _EVERYWHERE = {"fusion": {"layers": "all"}}
 APPENDIX = (
@@ -66,7 +68,11 @@ APPENDIX = (
 CARRIED = {"carry": 0.09, "anchor": 0.11}
 """What of ``translator.carry`` and ``translator.anchor`` is held against the method as published."""
 
+_WHITE = {"noise": "white"}
+
 BEYOND = (
+    Arm("off, white noise", _bank("off") | _WHITE),
+    Arm("dyme, white noise", _bank("dyme") | _WHITE),
     Arm("dyme by age", _bank("dyme", partition="by_age")),
     Arm("carried", _bank("dyme", partition="by_age") | CARRIED),
 )
@@ -128,6 +134,7 @@ def run_arm(
         (shape[0], shape[1], shape[2]),
         model.device,
         model.dtype,
+        initial_noise=model.initial_noise,
     )
     try:
         prompt = model.text.encode(settings.prompt)

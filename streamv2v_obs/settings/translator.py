@@ -93,6 +93,9 @@ class TranslatorSettings(Section):
         "auto", description="stream: steps of several frames in one batch; sequential: no added frame delay"
     )
     seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
+    noise: Literal["auto", "white", "blue"] = Field(
+        "auto", description="blue: without low frequencies, which leave blotches; auto: as the model was trained"
+    )
     attention: Literal["auto", "sdpa", "blocks", "flash", "cudnn", "efficient", "xformers"] = Field(
         "auto", description="auto: on CUDA the quickest for each level, by measurement; on a CPU blocks or sdpa"
     )

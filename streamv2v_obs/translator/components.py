@@ -17,6 +17,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerFast
 
 from streamv2v_obs.errors import ModelLoadError, OutOfDeviceMemory
 from streamv2v_obs.translator.lcm import PredictionType
+from streamv2v_obs.translator.noise import NoiseKind
 from streamv2v_obs.translator.pixels import AnyAutoencoder, fold_of
 from streamv2v_obs.translator.safe_weights import check_folder, read_description, weight_variant
 from streamv2v_obs.translator.suitability import check_attention
@@ -37,6 +38,7 @@ class Components:
     tokenizer: Any
     acp: Tensor
     prediction_type: PredictionType
+    initial_noise: NoiseKind = "white"
 
 
 @contextmanager
@@ -178,13 +180,20 @@ def read_tokenizer(folder: Path) -> Any:
         return cls.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
-def read_schedule(path: Path) -> tuple[Tensor, PredictionType]:
-    """alphas_cumprod float32 [1000] and the prediction type of a scheduler_config.json of whatever scheduler."""
+def read_schedule(path: Path) -> tuple[Tensor, PredictionType, NoiseKind]:
+    """alphas_cumprod float32 [1000] and the prediction type of a scheduler_config.json of whatever scheduler.
+
+    And the noise that the model was trained with: ``initial_noise``, a key of ours, white where it is missing.
+    """
     config = read_description(path)
     prediction = config.get("prediction_type", "epsilon")
     if prediction not in get_args(PredictionType):
         known = ", ".join(get_args(PredictionType))
         raise ModelLoadError(f"{path}: prediction_type {prediction!r} cannot be used; what can: {known}")
+    noise = config.get("initial_noise", "white")
+    if noise not in get_args(NoiseKind):
+        known = ", ".join(get_args(NoiseKind))
+        raise ModelLoadError(f"{path}: initial_noise {noise!r} is not known; what is: {known}")
     keys = (
         "num_train_timesteps",
         "beta_start",
@@ -197,14 +206,14 @@ def read_schedule(path: Path) -> tuple[Tensor, PredictionType]:
         acp = LCMScheduler(**{key: config[key] for key in keys if key in config}).alphas_cumprod.float()
     if acp.shape != (1000,) or not bool(((acp >= 0) & (acp <= 1)).all()):
         raise ModelLoadError(f"{path}: gives {acp.numel()} noise levels; LCM needs 1000 of them between 0 and 1")
-    return acp, cast(PredictionType, prediction)
+    return acp, cast(PredictionType, prediction), cast(NoiseKind, noise)
 
 
 def read_folder(folder: Path, dtype: torch.dtype, autoencoder: Path | None) -> Components:
     """A diffusers folder; ``autoencoder`` is read instead of the model's own where it is given."""
     check_folder(folder)
     unet = read_unet(folder / "unet", dtype)
-    acp, prediction_type = read_schedule(folder / "scheduler" / "scheduler_config.json")
+    acp, prediction_type, initial_noise = read_schedule(folder / "scheduler" / "scheduler_config.json")
     parts = Components(
         unet=unet,
         text_encoder=read_text_encoder(folder / "text_encoder", dtype),
@@ -212,6 +221,7 @@ def read_folder(folder: Path, dtype: torch.dtype, autoencoder: Path | None) -> C
         autoencoder=read_autoencoder(autoencoder or folder / "vae", dtype),
         acp=acp,
         prediction_type=prediction_type,
+        initial_noise=initial_noise,
     )
     check_fit(parts, folder, autoencoder or folder / "vae")
     return parts

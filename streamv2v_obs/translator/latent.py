@@ -17,6 +17,7 @@ from streamv2v_obs.translator.carrying import Carry
 from streamv2v_obs.translator.frame_cycle import FrameCycle
 from streamv2v_obs.translator.lcm import PredictionType, row_constants
 from streamv2v_obs.translator.motion import Motion
+from streamv2v_obs.translator.noise import NoiseKind, kind_of_noise
 from streamv2v_obs.translator.schedules import Schedule
 from streamv2v_obs.translator.stream_batch import Departed, Origin, RowsSnapshot, StreamBatch
 from streamv2v_obs.translator.unet_call import CallTrace, PredictingGraph, UNetCall
@@ -39,6 +40,7 @@ class LatentTranslator:
     but for S = 1, where both are the same. What is computed beside the rows of the model's type is float32.
 
     ``row_by_row``: a call of S rows is S calls of one, so that threads may share them out among themselves.
+    ``initial_noise`` is what the model was trained with; the settings may want another one.
     ``indices`` stand in for the timesteps that strength and steps give. ``observer`` sees every layer, ``trace``
     every UNet call, ``keep_all_outputs`` stores O where nothing is fused, too: all three for conformance runs.
     """
@@ -58,8 +60,10 @@ class LatentTranslator:
         trace: Callable[[CallTrace], None] | None = None,
         keep_all_outputs: bool = False,
         row_by_row: bool = False,
+        initial_noise: NoiseKind = "white",
     ) -> None:
         self.settings = settings
+        self._noise_kind = kind_of_noise(settings.noise, initial_noise)
         self.looks = 0
         """Goes up wherever the next picture may look unlike those before it."""
         self.row_by_row = row_by_row
@@ -252,7 +256,7 @@ class LatentTranslator:
         """Another fixed noise from the next call on, and other partitions; the bank stays."""
         self.settle()
         self._cycle.seed = seed
-        self.rows.draw_noise(seed)
+        self.rows.draw_noise(seed, self._noise_kind)
         self.forget_motion()
 
     @torch.inference_mode()

@@ -19,6 +19,7 @@ from streamv2v_obs.translator.cpu import quicken
 from streamv2v_obs.translator.devices import choose_device, choose_dtype
 from streamv2v_obs.translator.lcm import PredictionType
 from streamv2v_obs.translator.lora import StyleSwitch, fuse, read_lora
+from streamv2v_obs.translator.noise import NoiseKind
 from streamv2v_obs.translator.origins import Origin, choose_autoencoder, find, lora_file
 from streamv2v_obs.translator.pixels import Autoencoder
 from streamv2v_obs.translator.single_file import read_single_file
@@ -49,6 +50,7 @@ class Model:
     dtype: torch.dtype
     styles: StyleSwitch = field(repr=False)
     backend: Literal["auto", "torch", "openvino"] = "auto"
+    initial_noise: NoiseKind = "white"
 
     def set_style(self, name: str | None) -> None:
         """Rewrite the weights in place for this style; None restores the loaded ones, bit-identical.
@@ -117,6 +119,7 @@ def load_model(settings: ModelSettings, *, progress: Callable[[str], None] = _sa
         text=TextEncoder(parts.tokenizer, parts.text_encoder),
         acp=parts.acp,
         prediction_type=parts.prediction_type,
+        initial_noise=parts.initial_noise,
         width=width,
         height=height,
         device=device,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from streamv2v_obs.translator.easing import PromptEncoder
 from streamv2v_obs.translator.lcm import PredictionType
+from streamv2v_obs.translator.noise import NoiseKind
 from streamv2v_obs.translator.pixels import Autoencoder
 
 
@@ -32,6 +33,8 @@ class TranslationModel(Protocol):
     def acp(self) -> Tensor: ...
     @property
     def prediction_type(self) -> PredictionType: ...
+    @property
+    def initial_noise(self) -> NoiseKind: ...
     @property
     def width(self) -> int: ...
     @property

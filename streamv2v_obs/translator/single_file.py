@@ -25,7 +25,7 @@ def read_single_file(path: Path, config: Path, dtype: torch.dtype, autoencoder: 
     from diffusers import StableDiffusionPipeline
 
     tokenizer = read_tokenizer(config / "tokenizer")
-    acp, prediction_type = read_schedule(config / "scheduler" / "scheduler_config.json")
+    acp, prediction_type, initial_noise = read_schedule(config / "scheduler" / "scheduler_config.json")
     with reading("checkpoint", path):
         # Everything that is passed as None or as an object is not looked for in the file.
         pipeline = StableDiffusionPipeline.from_single_file(
@@ -45,6 +45,7 @@ def read_single_file(path: Path, config: Path, dtype: torch.dtype, autoencoder: 
         autoencoder=read_autoencoder(autoencoder, dtype) if autoencoder else pipeline.vae,
         acp=acp,
         prediction_type=prediction_type,
+        initial_noise=initial_noise,
     )
     for what, module in (("UNet", parts.unet), ("text encoder", parts.text_encoder), ("VAE", parts.autoencoder)):
         # What the file lacks stays without storage, and nothing else says so.

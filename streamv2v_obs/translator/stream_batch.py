@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from streamv2v_obs.translator.lcm import RowConstants
+from streamv2v_obs.translator.noise import NoiseKind, draw_noise
 from streamv2v_obs.translator.row_prompts import RowPrompts
 
 
@@ -156,10 +157,9 @@ class StreamBatch:
 
     # --- what the rows are made with; frames in flight follow it, so that a change shows at once --------------
 
-    def draw_noise(self, seed: int) -> None:
-        """One fixed tensor for every frame to come; drawn on the CPU, so that it is the same on each device."""
-        generator = torch.Generator("cpu").manual_seed(seed)
-        noise = torch.randn(self.noise.shape, generator=generator).to(self.noise.device)
+    def draw_noise(self, seed: int, kind: NoiseKind = "white") -> None:
+        """One fixed tensor for every frame to come."""
+        noise = draw_noise(tuple(self.noise.shape), seed, kind).to(self.noise.device)
         self.noised += self.constants.beta * (noise - self.noise)
         self.noise.copy_(noise)
 

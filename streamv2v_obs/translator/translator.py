@@ -90,6 +90,7 @@ class Translator:
                 model.device,
                 model.dtype,
                 row_by_row=row_threads > 0,
+                initial_noise=model.initial_noise,
             )
             try:
                 self._prompt = PromptInForce(model.text, lambda: model.weights_version, settings.prompt)

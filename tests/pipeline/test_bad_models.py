@@ -246,7 +246,9 @@ def test_a_schedule_that_lcm_cannot_use_is_refused(model: Path) -> None:
     assert "500 noise levels" in refused(model)
     edit(path, num_train_timesteps=1000, prediction_type="flow")
     assert "prediction_type 'flow'" in refused(model)
-    edit(path, prediction_type="epsilon", beta_schedule="wavy")
+    edit(path, prediction_type="epsilon", initial_noise="pink")
+    assert "initial_noise 'pink' is not known; what is: white, blue" in refused(model)
+    edit(path, initial_noise="blue", beta_schedule="wavy")
     assert str(path) in refused(model)
 
 
