@@ -8,6 +8,8 @@ from diffusers.models.autoencoders.vae import AutoencoderTinyBlock
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
+from streamv2v_obs.translator.noise import NoiseKind
+
 LATENT_CHANNELS = 16
 FACTOR = 8
 FOLD = 2
@@ -87,6 +89,10 @@ def new_text_encoder(tokenizer: PreTrainedTokenizerFast, layers: int = 2) -> CLI
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+
+
+INITIAL_NOISE: NoiseKind = "blue"
+"""What ``flats`` trains with, and so what the translator begins with."""
 
 
 def new_scheduler(shift: float = SNR_SHIFT) -> LCMScheduler:

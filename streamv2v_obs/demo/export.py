@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from streamv2v_obs.demo.architecture import new_autoencoder, new_scheduler
+from streamv2v_obs.demo.architecture import INITIAL_NOISE, new_autoencoder, new_scheduler
 from streamv2v_obs.demo.train_autoencoder import CHECKPOINT as AUTOENCODER
 from streamv2v_obs.demo.train_autoencoder import encoder_key, load_autoencoder
 from streamv2v_obs.demo.train_unet import CHECKPOINT as UNET
@@ -63,6 +63,7 @@ def export(run: Path, folder: Path) -> int:
     students.text_encoder.to(torch.float16).save_pretrained(folder / "text_encoder")
     students.tokenizer.save_pretrained(folder / "tokenizer")
     new_scheduler().save_pretrained(folder / "scheduler")
+    _rewrite(folder / "scheduler" / "scheduler_config.json", initial_noise=INITIAL_NOISE)
     # What today's libraries write and other versions of them stumble over.
     _rewrite(folder / "vae" / "config.json", block_out_channels=None)
     _rewrite(folder / "tokenizer" / "tokenizer_config.json", backend=None, tokenizer_class="PreTrainedTokenizerFast")

@@ -31,6 +31,7 @@ from streamv2v_obs.demo.training import (
     resume,
     save_checkpoint,
 )
+from streamv2v_obs.translator.noise import NoiseKind, blue
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +116,9 @@ class Task:
     batch: LatentBatch
 
 
-def draw_task(rng: np.random.Generator, pool: LatentPool, acp: Tensor, plan: UNetPlan, step: int) -> Task:
+def draw_task(
+    rng: np.random.Generator, pool: LatentPool, acp: Tensor, plan: UNetPlan, step: int, noise_kind: NoiseKind = "white"
+) -> Task:
     """What step ``step`` trains on; of (seed, step) alone."""
     whole = step >= (1 - plan.whole_share) * plan.steps
     full = pool.targets.shape[-1]
@@ -128,6 +131,8 @@ def draw_task(rng: np.random.Generator, pool: LatentPool, acp: Tensor, plan: UNe
     clean = torch.where(styled, batch.target, batch.source)
     other = torch.from_numpy(rng.standard_normal(clean.shape, np.float32)).to(acp.device)
     noise = torch.where(styled, other, batch.noise)
+    if noise_kind == "blue":
+        noise = blue(noise)
     share = acp[timesteps].reshape(-1, 1, 1, 1)
     noised = share.sqrt() * clean + (1 - share).sqrt() * noise
     return Task(noised, timesteps, write_prompts(rng, batch.labels), batch)

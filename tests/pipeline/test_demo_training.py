@@ -18,7 +18,7 @@ from streamv2v_obs.demo.discriminator import Critic, balance
 from streamv2v_obs.demo.evaluate import decibels, sharpness
 from streamv2v_obs.demo.export import adopt, export
 from streamv2v_obs.demo.muon import Muon, orthogonalized
-from streamv2v_obs.demo.pool import draw_pool, open_pool, random_crops
+from streamv2v_obs.demo.pool import NONE, STYLE_NAMES, draw_pool, open_pool, random_crops
 from streamv2v_obs.demo.scenes import draw_scene
 from streamv2v_obs.demo.sheet import draw_sheet, translate_still, unseen_pictures
 from streamv2v_obs.demo.tokenizer import LENGTH, new_tokenizer
@@ -30,6 +30,8 @@ from streamv2v_obs.demo.train_autoencoder import (
     to_tensor,
     train_autoencoder,
 )
+from streamv2v_obs.demo.train_flats import FlatsPlan, clean, flatness, flats_loss, train_flats
+from streamv2v_obs.demo.train_unet import CHECKPOINT as UNET
 from streamv2v_obs.demo.train_unet import UNetPlan, train_unet
 from streamv2v_obs.demo.training import checkpoint_step, load_checkpoint
 from streamv2v_obs.errors import ConfigError
@@ -125,7 +127,7 @@ def test_what_is_exported_is_a_model_that_the_translator_runs(run: Path, tmp_pat
     assert 0 < size < 20e6
     assert json.loads((tmp_path / "vae" / "config.json").read_text(encoding="utf-8"))["scaling_factor"] > 0
     model = load_model(ModelSettings(name=str(tmp_path), device="cpu", dtype="float32"))
-    assert model.prediction_type == "sample"
+    assert (model.prediction_type, model.initial_noise) == ("sample", "blue")
     assert (model.width, model.height) == (256, 256)
     picture = draw_scene(np.random.default_rng(0), 64, 64, "person")
     first = translate_still(model, "an oil painting", picture, steps=2, strength=0.4)
@@ -151,6 +153,55 @@ def test_a_run_goes_on_from_an_exported_model(tmp_path: Path) -> None:
     (tmp_path / "broken" / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"nothing")
     with pytest.raises(ConfigError, match="not weights of today's architecture"):
         adopt(tmp_path / "broken", tmp_path / "other")
+
+
+def test_flat_is_what_is_like_its_neighbours() -> None:
+    picture = torch.zeros(1, 16, 8, 12)
+    picture[..., 6:] = 1.0
+    flat = flatness(picture)
+    assert flat.shape == (1, 1, 8, 12)
+    assert torch.all(flat[..., [0, 1, 2, 3, 4, 7, 8, 9, 10, 11]] == 1)
+    assert torch.all(flat[..., [5, 6]] < 1e-4), "both sides of an edge"
+
+
+def test_what_is_flat_follows_the_teacher_and_the_rest_what_it_was() -> None:
+    target = torch.zeros(1, 16, 8, 12)
+    target[..., 6:] = torch.randn(16, 8, 6, generator=torch.Generator().manual_seed(0))
+    before, made = target + 0.3, target.clone()
+    made[..., 6:] = before[..., 6:]
+    judged = torch.ones(1)
+    teacher, itself = flats_loss(made, before, target, judged)
+    assert float(teacher) < 0.02
+    assert float(itself) < 0.02
+    assert float(flats_loss(before, before, target, judged)[0]) > 0.25
+    assert float(flats_loss(target, before, target, judged)[1]) > 0.25
+    assert float(flats_loss(before, before, target, 0 * judged)[0]) == 0
+    assert float(flats_loss(target, before, target, 0 * judged)[1]) > 0.25
+    photo, oil = STYLE_NAMES.index("photo"), STYLE_NAMES.index("oil")
+    labels = np.array([[photo, NONE, 0], [oil, NONE, NONE], [photo, oil, NONE], [photo, photo, NONE]], np.int16)
+    assert clean(labels).tolist() == [1, 0, 0, 1]
+
+
+def test_flats_are_taught_to_a_finished_model_and_its_text_encoder_stays(pool: Path, tmp_path: Path) -> None:
+    folder, run = Path(str(files("streamv2v_obs.demo") / "weights")), tmp_path / "run"
+    with pytest.raises(
+        ConfigError, match=r"unet\.safetensors is missing; run: python -m streamv2v_obs\.demo unet, or"
+    ):
+        train_flats(pool, run, FlatsPlan(steps=1, device="cpu"))
+    adopt(folder, run)
+    before = load_checkpoint(run / UNET, "average")
+    train_flats(pool, run, FlatsPlan(steps=2, batch=2, device="cpu"))
+    train_flats(pool, run, FlatsPlan(steps=3, batch=2, device="cpu"))
+    assert checkpoint_step(run / UNET) == 3
+    after = load_checkpoint(run / UNET, "weights")
+    changed = {name for name, tensor in before.items() if not torch.equal(after[name], tensor)}
+    assert changed
+    assert all(name.startswith("unet.") for name in changed)
+    straight = tmp_path / "straight"
+    adopt(folder, straight)
+    train_flats(pool, straight, FlatsPlan(steps=3, batch=2, device="cpu"))
+    again = load_checkpoint(straight / UNET, "weights")
+    assert all(torch.allclose(again[name], tensor, atol=1e-3) for name, tensor in after.items()), "resumed is the same"
 
 
 def test_a_blend_moves_the_weights_it_is_told_to(tmp_path: Path) -> None:
