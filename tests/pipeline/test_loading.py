@@ -45,6 +45,7 @@ def test_a_diffusers_folder_loads_with_all_its_weights(tmp_path: Path) -> None:
     assert same(model.autoencoder.module, pipeline.vae)
     assert same(model.text.module, pipeline.text_encoder)
     assert (model.width, model.height, model.prediction_type) == (32, 32, "v_prediction")
+    assert model.initial_noise == "white", "as published, where the checkpoint does not say another"
     assert torch.equal(model.acp, pipeline.scheduler.alphas_cumprod)
     assert not model.unet.training
     assert not any(p.requires_grad for p in model.unet.parameters())
@@ -202,6 +203,7 @@ def test_the_settings_size_wins_over_the_native_one(tmp_path: Path) -> None:
 def test_the_embedded_model_loads_and_follows_a_prompt() -> None:
     model = load("demo")
     assert (model.width, model.height, model.prediction_type) == (256, 256, "sample")
+    assert model.initial_noise == "blue"
     assert model.acp.shape == (1000,)
     # Its own noise levels (trained_betas): ten times Stable Diffusion's signal-to-noise ratio, 0.0047 at the end.
     assert float(model.acp[-1]) == pytest.approx(0.0447, abs=2e-4)
