@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from streamv2v_obs.demo.evaluate import (
 )
 from streamv2v_obs.demo.photographs import HELD_OUT, square
 from streamv2v_obs.demo.pool import held_out
+from streamv2v_obs.demo.train_flats import CLEAN
 from streamv2v_obs.eval.arms import ARMS, BEYOND, SETS
 from streamv2v_obs.eval.statistics import ratio_of_means
 from streamv2v_obs.eval.suite import SUITES, Record, measure_clip
@@ -103,6 +104,13 @@ def structure(styles: Sequence[StyleFigures]) -> results.Section:
     return {name: round(value, 4) for name, value in named.items()}
 
 
+def flats(styles: Mapping[str, StyleFigures]) -> results.Section:
+    """How even the answers are where the teachers' are flat, of the styles that leave flat areas flat; grey levels."""
+    found: results.Section = {name: styles[name].uneven for name in sorted(CLEAN)}
+    found["worst"] = max((value for value in found.values() if value is not None), default=None)
+    return found
+
+
 def measure(folder: Path | None, scenes: int, frames: int, out: Path, say: Say) -> Path:
     """Write ``out``/demo_quality.json of the model in ``folder``, or of the one that ships."""
     load_before = results.load_now()
@@ -119,6 +127,7 @@ def measure(folder: Path | None, scenes: int, frames: int, out: Path, say: Say) 
         found["recognised"][str(steps)] = round(float(np.mean([s.named for s in styles.values()])), 4)
         if steps == 2:
             found["structure"] = structure(list(styles.values()))
+            found["flats"] = flats(styles)
     found["judge"] = judged_rightly(judge)
     found["flicker"] = flicker(model, frames, side, say)
     weights = sorted((folder or demo_folder()).rglob("*.safetensors"))
@@ -152,7 +161,8 @@ def measure(folder: Path | None, scenes: int, frames: int, out: Path, say: Say) 
         "answers to other scenes that he names rightly, by the blur (pixels) they were given. "
         "structure: of the tenth of the input with "
         "the steepest gradient, the share that has such a place of the output within two pixels; chance: the same "
-        "for another picture's edges. flicker: the delay of the stream batch is taken out; off and on are means; on "
-        "merges by age (translator.bank.partition), published by random halves.",
+        "for another picture's edges. flats: the mean deviation, in grey levels, within 24 pixels where the teacher's "
+        "own answer has less than half a level. flicker: the delay of the stream batch is taken out; off and on are "
+        "means; on merges by age (translator.bank.partition), published by random halves.",
     )
     return path

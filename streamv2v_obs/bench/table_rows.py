@@ -202,6 +202,7 @@ def _quality(found: Result) -> list[Row]:
             "edges of the input found in the output (teachers, chance)",
             "{kept:.2f} ({teachers:.2f}, {chance:.2f})".format(**found["structure"]),
         ),
+        ("deviation where the teachers' pictures are flat, worst style", f"{found['flats']['worst']:.1f} grey levels"),
         *(
             (
                 f"{what} with the bank, of that without",

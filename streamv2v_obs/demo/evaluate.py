@@ -56,6 +56,22 @@ def edges_found(source: Pixels, made: Pixels) -> float:
     return float(near[wanted].mean()) if wanted.any() else 1.0
 
 
+FLAT_WITHIN, FLAT_BELOW = 24, 0.5
+"""Pixels a side, and the deviation (grey levels) in so large a square below which a teacher's answer is flat there."""
+
+
+def unevenness(made: Pixels, taught: Pixels) -> float | None:
+    """The mean deviation (grey levels) in squares of ``made`` where ``taught`` is flat; None where it nowhere is."""
+    flat = _deviation(taught) < FLAT_BELOW
+    return float(_deviation(made)[flat].mean()) if flat.mean() > 0.01 else None
+
+
+def _deviation(pixels: Pixels) -> NDArray[np.float64]:
+    levels, square_of = pixels.astype(np.float64), (FLAT_WITHIN, FLAT_WITHIN)
+    spread = cv2.blur(np.square(levels), square_of) - np.square(cv2.blur(levels, square_of))
+    return np.asarray(np.sqrt(np.maximum(spread, 0)).mean(2))
+
+
 def style_features(pixels: Pixels) -> NDArray[np.float64]:
     """What tells styles apart whatever is shown: colours, contrasts at four scales, directions, flats."""
     picture = to_picture(pixels)
@@ -181,7 +197,7 @@ class StyleFigures:
     ``sharpness`` is a ratio to the teacher's; ``decided_by_noise`` is how far two seeds' pictures lie apart (grey
     levels, root mean square), ``teacher_random`` the same of the teacher's draws. ``edges_kept`` is the share of the
     source's edges found in the answer, ``edges_taught`` the same of the teacher's, ``edges_by_chance`` that of
-    another picture's edges.
+    another picture's edges. ``uneven`` is the deviation where the teacher is flat; None: it is nowhere.
     """
 
     named: float
@@ -192,6 +208,7 @@ class StyleFigures:
     edges_kept: float
     edges_taught: float
     edges_by_chance: float
+    uneven: float | None
 
 
 def _apart(first: Pixels, second: Pixels) -> float:
@@ -204,11 +221,12 @@ def judge_styles(
     """Every style's figures."""
     figures = {}
     for style, prompt in zip(STYLE_NAMES, PROMPTS, strict=True):
-        rows = []
+        rows, uneven = [], []
         for number, picture in enumerate(pictures):
             other = pictures[number - 1]
             made = [translate_still(model, prompt, picture, steps=steps, strength=strength, seed=s) for s in (0, 1)]
             taught = [teach(Chance.seeded(seed, picture), style, picture) for seed in (0, 1)]
+            uneven.append(unevenness(made[0], taught[0]))
             rows.append(
                 (
                     float(judge.name(made[0], picture) == style),
@@ -221,7 +239,9 @@ def judge_styles(
                     edges_found(other, made[0]),
                 )
             )
-        figures[style] = StyleFigures(*(round(float(value), 3) for value in np.mean(rows, 0)))
+        flats = [value for value in uneven if value is not None]
+        means = (round(float(value), 3) for value in np.mean(rows, 0))
+        figures[style] = StyleFigures(*means, uneven=round(float(np.mean(flats)), 3) if flats else None)
     return figures
 
 

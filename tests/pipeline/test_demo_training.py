@@ -12,10 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from streamv2v_obs.bench.demo_quality import flats
 from streamv2v_obs.demo.architecture import new_autoencoder, new_scheduler, new_unet
 from streamv2v_obs.demo.blend import WEIGHTS, blend
 from streamv2v_obs.demo.discriminator import Critic, balance
-from streamv2v_obs.demo.evaluate import decibels, sharpness
+from streamv2v_obs.demo.evaluate import StyleFigures, decibels, sharpness, unevenness
 from streamv2v_obs.demo.export import adopt, export
 from streamv2v_obs.demo.muon import Muon, orthogonalized
 from streamv2v_obs.demo.pool import NONE, STYLE_NAMES, draw_pool, open_pool, random_crops
@@ -30,7 +31,7 @@ from streamv2v_obs.demo.train_autoencoder import (
     to_tensor,
     train_autoencoder,
 )
-from streamv2v_obs.demo.train_flats import FlatsPlan, clean, flatness, flats_loss, train_flats
+from streamv2v_obs.demo.train_flats import CLEAN, FlatsPlan, clean, flatness, flats_loss, train_flats
 from streamv2v_obs.demo.train_unet import CHECKPOINT as UNET
 from streamv2v_obs.demo.train_unet import UNetPlan, train_unet
 from streamv2v_obs.demo.training import checkpoint_step, load_checkpoint
@@ -180,6 +181,20 @@ def test_what_is_flat_follows_the_teacher_and_the_rest_what_it_was() -> None:
     photo, oil = STYLE_NAMES.index("photo"), STYLE_NAMES.index("oil")
     labels = np.array([[photo, NONE, 0], [oil, NONE, NONE], [photo, oil, NONE], [photo, photo, NONE]], np.int16)
     assert clean(labels).tolist() == [1, 0, 0, 1]
+
+
+def test_flats_are_as_uneven_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+    taught = np.full((128, 128, 3), 120, np.uint8)
+    taught[:, 64:] = rng.integers(0, 256, (128, 64, 3))
+    made = np.clip(taught + rng.normal(0, 3, taught.shape), 0, 255).astype(np.uint8)
+    assert unevenness(taught, taught) == 0
+    assert unevenness(made, taught) == pytest.approx(3.0, abs=0.2), "and of the other half nothing is asked"
+    assert unevenness(made, made) is None
+    even = {name: StyleFigures(*[1.0] * 8, uneven=number / 10) for number, name in enumerate(sorted(STYLE_NAMES))}
+    found = flats(even)
+    assert set(found) == {*CLEAN, "worst"}
+    assert found["worst"] == max(even[name].uneven or 0 for name in CLEAN)
 
 
 def test_flats_are_taught_to_a_finished_model_and_its_text_encoder_stays(pool: Path, tmp_path: Path) -> None:

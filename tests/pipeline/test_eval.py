@@ -229,7 +229,7 @@ def test_a_video_is_evaluated_by_estimated_flow(tmp_path: Path) -> None:
 
 def test_structure_counts_from_chance_to_what_teachers_keep() -> None:
     def style(kept: float) -> StyleFigures:
-        return StyleFigures(1, 6, 1, 1, 1, edges_kept=kept, edges_taught=0.8, edges_by_chance=0.3)
+        return StyleFigures(1, 6, 1, 1, 1, edges_kept=kept, edges_taught=0.8, edges_by_chance=0.3, uneven=None)
 
     assert demo_quality.structure([style(0.8)])["of_teachers"] == 1
     assert demo_quality.structure([style(0.3)])["of_teachers"] == 0

@@ -99,13 +99,6 @@ def test_what_is_carried_on_has_to_flicker_less_and_stay_as_it_was(
     assert {"dyme > carried lag 16", "carried is as sharp"} <= set(holds)
 
 
-def test_blue_noise_is_held_against_white() -> None:
-    holds = summarize(records({"off": 1.0, "dyme": 0.9, "dyme, white noise": 1.0}))["holds"]
-    named = {f"white noise > blue lag {lag}" for lag in (1, 4, 16)} | {"blue noise is as sharp"}
-    assert {name for name in holds if "noise" in name} == named
-    assert all(holds[name] for name in named)
-
-
 def test_rounding_is_no_help_however_sure() -> None:
     assert summarize(records({"off": 1.0, "own": 0.998}, noise=1e-5))["holds"]["own helps nothing"]
 
