@@ -90,7 +90,8 @@ def evaluate(
     arms: Annotated[
         list[str] | None,
         typer.Option(
-            "--arms", help="all, table2, figure8, positions (A.3), steps (A.4), controls, bank, beyond, or an arm."
+            "--arms",
+            help="all, table2, figure8, positions (A.3), steps (A.4), controls, bank, beyond, noise, or an arm.",
         ),
     ] = None,
     variants: Annotated[

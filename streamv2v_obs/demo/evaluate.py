@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +208,7 @@ class StyleFigures:
     edges_kept: float
     edges_taught: float
     edges_by_chance: float
-    uneven: float | None
+    uneven: float | None = None
 
 
 def _apart(first: Pixels, second: Pixels) -> float:
@@ -240,8 +240,8 @@ def judge_styles(
                 )
             )
         flats = [value for value in uneven if value is not None]
-        means = (round(float(value), 3) for value in np.mean(rows, 0))
-        figures[style] = StyleFigures(*means, uneven=round(float(np.mean(flats)), 3) if flats else None)
+        means = StyleFigures(*(round(float(value), 3) for value in np.mean(rows, 0)))
+        figures[style] = replace(means, uneven=round(float(np.mean(flats)), 3) if flats else None)
     return figures
 
 

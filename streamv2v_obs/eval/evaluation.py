@@ -17,7 +17,7 @@ import torch
 from platformdirs import user_cache_path
 
 from streamv2v_obs.errors import ConfigError
-from streamv2v_obs.eval.arms import APPENDIX, ARMS, BEYOND, SETS, Arm
+from streamv2v_obs.eval.arms import APPENDIX, ARMS, BEYOND, NOISE, SETS, Arm
 from streamv2v_obs.eval.metrics import LAGS
 from streamv2v_obs.eval.pictures import write_pictures
 from streamv2v_obs.eval.suite import ClipSpec, Record, measure_clip
@@ -83,7 +83,7 @@ def choose_arms(names: Sequence[str], variants: Sequence[Arm] = ()) -> tuple[Arm
 
     Raises ConfigError for a name that is not known, and for a variant of a name that is taken.
     """
-    every = (*ARMS, *APPENDIX, *BEYOND)
+    every = (*ARMS, *APPENDIX, *BEYOND, *NOISE)
     known = {arm.name for arm in every}
     wanted = {"off"}
     for name in names:

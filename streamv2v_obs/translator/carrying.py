@@ -7,10 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from streamv2v_obs.translator.motion import ANCHORS, Motion, View
+
+_BACK, _AT_MOST = 3.0, 0.6
+"""So many times the anchor's share, up to this, of what was out of sight and is back: nothing else says how it was."""
 
 
 class Carry:
@@ -55,7 +59,7 @@ class Carry:
             return
         # An anchor that was to be kept may have been forgotten on its way out.
         there = motion is not None and motion.slot in self._kept
-        self._anchor.look(motion.anchor if motion is not None and there else None)
+        self._anchor.look(motion.anchor if motion is not None and there else None, motion.back if motion else None)
         if motion is not None and there:
             self._anchor.latents.copy_(self._album[motion.slot])
 
@@ -90,16 +94,17 @@ class _Source:
 
     def __init__(self, share: float, latent_shape: tuple[int, int, int], device: torch.device) -> None:
         channels, height, width = latent_shape
-        self._wanted = share
+        self._wanted, self._wanted_back = share, min(_BACK * share, max(share, _AT_MOST))
         self.latents = torch.zeros((1, channels, height, width), device=device)
         self._grid = torch.zeros((1, height, width, 2), device=device)
         self._share = torch.zeros((1, 1, height, width), device=device)
 
-    def look(self, view: View | None) -> None:
+    def look(self, view: View | None, back: NDArray[np.float32] | None = None) -> None:
         if view is None:
             self._share.zero_()
             return
-        self._share[0, 0].copy_(torch.from_numpy(self._wanted * view.seen))
+        share = self._wanted if back is None else self._wanted + (self._wanted_back - self._wanted) * back
+        self._share[0, 0].copy_(torch.from_numpy(np.asarray(share * view.seen, np.float32)))
         self._grid[0].copy_(torch.from_numpy(view.grid))
 
     def pull(self, clean: Tensor) -> Tensor:

@@ -15,12 +15,18 @@ ANCHORS = 4
 
 _PIXELS_A_LATENT = 4
 """How finely motion is estimated: by 8, a view of the demo model's pictures takes three times as long, for little."""
+_DESCENTS = 8
+"""Steps of each patch's search, where the preset makes 16: found as well."""
 _UNLIKE = 12.0
 """Levels of a colour, on average around a pixel, by which what was found is not the same thing any more."""
 _LITTLE, _TOO_LITTLE = 0.9, 0.5
 """Shares of a picture found in the anchor: below the first another is tried, below the second all, or it is new."""
 _BETTER = 0.05
 """The share by which another anchor has to show more, so that two do not take turns."""
+_HARDLY = 0.25
+"""How far the anchor may have shown something a frame ago that now counts as back."""
+_EASED = 0.98
+"""What is left, a frame later, of how far something has just come back: at 30 a second, a third after two seconds."""
 _PATIENCE = 8
 """Frames between two new anchors at least: what moves fast would fill all of them with what nobody sees again."""
 
@@ -30,15 +36,17 @@ def keep_to_one_thread() -> None:
     cv2.setNumThreads(1)
 
 
-def _new_flow() -> cv2.DISOpticalFlow:
-    """DIS down to the finest scale, its patches a little further apart, and nothing refined.
+def _new_flow(finest: int, patches_apart: int) -> cv2.DISOpticalFlow:
+    """DIS down to scale ``finest`` (0: every pixel), and nothing refined.
 
     OpenCV's preset FAST stops at a quarter of the size, where a thing is a few pixels. Of things that were hidden and
-    had moved by 2 to 5 % of the picture it finds 38 %, 3.8 pixels off (median, of 256); this way it is 84 %, 0.3 off.
+    had moved by 2 to 5 % of the picture it finds 38 %, 3.8 pixels off (median, of 256), in 0.2 ms; down to every pixel
+    it is 84 %, 0.4 off, in 0.8 ms, and from one frame to the next half of the size does, in 0.5.
     """
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    flow.setFinestScale(0)
-    flow.setPatchStride(5)
+    flow.setFinestScale(finest)
+    flow.setPatchStride(patches_apart)
+    flow.setGradientDescentIterations(_DESCENTS)
     flow.setVariationalRefinementIterations(0)
     return flow
 
@@ -63,12 +71,14 @@ class Motion:
     """What led to a frame: its view of the one before, and of anchor number ``slot``, where there is one.
 
     ``keep``: the slot in which this frame is kept from now on, as the next anchor.
+    ``back`` float32 [h, w]: 1 where the anchor shows what has just come back into sight, less and less from then on.
     """
 
     before: View
     anchor: View | None = None
     slot: int = 0
     keep: int | None = None
+    back: NDArray[np.float32] | None = None
 
 
 class MotionEstimator:
@@ -77,15 +87,17 @@ class MotionEstimator:
     def __init__(self, height: int, width: int, *, anchors: bool = False) -> None:
         """``height`` and ``width`` of the latents; ``anchors``: keep pictures and look for each one there, too."""
         self._latents = (width, height)
-        self._flow = _new_flow()
+        self._flow, self._far_flow = _new_flow(1, 3), _new_flow(0, 6)
         self._before: _Picture | None = None
         self._anchors = _Anchors() if anchors else None
+        self._back, self._shown = np.zeros((2, height, width), np.float32)
         x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
         self._here = np.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], 2)
 
     def forget(self) -> None:
         """The next picture has come from nowhere: those before it have another look."""
         self._before = None
+        self._back, self._shown = np.zeros((2, *self._back.shape), np.float32)
         if self._anchors is not None:
             self._anchors = _Anchors()
 
@@ -97,7 +109,7 @@ class MotionEstimator:
         if self._before is not None and self._before.grey.shape != picture.grey.shape:
             self.forget()
         before, self._before = self._before, picture
-        view = self._nowhere() if before is None else self._view(picture, before)
+        view = self._nowhere() if before is None else self._view(picture, before, self._flow)
         if self._anchors is None:
             return Motion(view)
         return self._by_anchors(view, picture, self._anchors)
@@ -105,30 +117,44 @@ class MotionEstimator:
     def _by_anchors(self, before: View, picture: _Picture, anchors: _Anchors) -> Motion:
         """At most two anchors are looked at, and all of them once in _PATIENCE where else it became a new one."""
         anchors.age += 1
-        best = None if anchors.held is None else self._view(picture, anchors.pictures[anchors.held])
+        best = None if anchors.held is None else self._view(picture, anchors.pictures[anchors.held], self._far_flow)
         wanting = best is None or _share(best) < _TOO_LITTLE
         may_keep = best is None or (wanting and anchors.age >= _PATIENCE)
         if may_keep:
             anchors.age = 0
         if best is not None and _share(best) < _LITTLE:
             for slot in anchors.others(every=may_keep):
-                other = self._view(picture, anchors.pictures[slot])
+                other = self._view(picture, anchors.pictures[slot], self._far_flow)
                 if _share(other) > _share(best) + _BETTER:
                     best, anchors.held = other, slot
             wanting = _share(best) < _TOO_LITTLE
         slot = anchors.held or 0
         anchors.note_use()
-        return Motion(before, best, slot, anchors.keep(picture) if wanting and may_keep else None)
+        keep = anchors.keep(picture) if wanting and may_keep else None
+        return Motion(before, best, slot, keep, self._come_back(before, best, kept=keep is not None))
+
+    def _come_back(self, before: View, anchor: View | None, *, kept: bool) -> NDArray[np.float32]:
+        """What the anchor shows and a frame ago did not, and what of that was there before, moved along."""
+        height, width = self._back.shape
+        there = (before.grid + 1) * np.array([width / 2, height / 2], np.float32) - np.float32(0.5)
+
+        def moved(values: NDArray[np.float32]) -> NDArray[np.float32]:
+            found = cv2.remap(values, there[..., 0], there[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            return np.asarray(found * before.seen, np.float32)
+
+        shown = np.zeros_like(self._shown) if anchor is None else anchor.seen
+        newly = np.where(moved(self._shown) < _HARDLY, shown, 0)
+        self._back = np.asarray(np.maximum(np.minimum(_EASED * moved(self._back), shown), newly), np.float32)
+        self._shown = np.ones_like(shown) if kept else shown  # one that is kept will show all of this frame
+        return self._back
 
     def _nowhere(self) -> View:
         width, height = self._latents
         return View(self._here.astype(np.float32), np.zeros((height, width), np.float32))
 
-    def _view(self, picture: _Picture, other: _Picture) -> View:
+    def _view(self, picture: _Picture, other: _Picture, dis: cv2.DISOpticalFlow) -> View:
         height, width = picture.grey.shape
-        flow = np.asarray(
-            self._flow.calc(picture.grey, other.grey, np.zeros((height, width, 2), np.float32)), np.float32
-        )
+        flow = np.asarray(dis.calc(picture.grey, other.grey, np.zeros((height, width, 2), np.float32)), np.float32)
         x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
         there_x, there_y = x + flow[..., 0], y + flow[..., 1]
         found = cv2.remap(other.colours, there_x, there_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

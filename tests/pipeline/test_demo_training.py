@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -191,7 +192,8 @@ def test_flats_are_as_uneven_as_they_are() -> None:
     assert unevenness(taught, taught) == 0
     assert unevenness(made, taught) == pytest.approx(3.0, abs=0.2), "and of the other half nothing is asked"
     assert unevenness(made, made) is None
-    even = {name: StyleFigures(*[1.0] * 8, uneven=number / 10) for number, name in enumerate(sorted(STYLE_NAMES))}
+    plain = StyleFigures(1, 6, 1, 1, 1, edges_kept=1, edges_taught=1, edges_by_chance=0)
+    even = {name: replace(plain, uneven=number / 10) for number, name in enumerate(sorted(STYLE_NAMES))}
     found = flats(even)
     assert set(found) == {*CLEAN, "worst"}
     assert found["worst"] == max(even[name].uneven or 0 for name in CLEAN)

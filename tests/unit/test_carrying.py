@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -247,6 +249,50 @@ def test_a_share_of_an_anchor_comes_along_however_long_ago_it_was() -> None:
     assert all(torch.equal(made[seed], latents(seed)) for seed in range(6))
     assert torch.allclose(made[6], (latents(6) + latents(0)) / 2, atol=1e-4)
     assert torch.allclose(made[7], 0.75 * latents(7) + 0.25 * made[6], atol=1e-4)
+
+
+def test_what_has_come_back_takes_three_times_as_much_of_an_anchor() -> None:
+    carry = Carry(0.0, 1, (4, CELLS, CELLS), torch.device("cpu"), anchor_share=0.1)
+    half = np.zeros((CELLS, CELLS), np.float32)
+    half[:, CELLS // 2 :] = 1.0
+    carry.admit(Motion(view_of(0, 0.0), keep=0), alone=True)
+    first = carry.compute(latents(0))
+    carry.depart()
+    carry.admit(replace(anchored(None), back=half), alone=True)
+    made = carry.compute(latents(1))
+    share = torch.from_numpy(0.1 + 0.2 * half)
+    assert torch.allclose(made, (1 - share) * latents(1) + share * first, atol=1e-4)
+
+
+def test_what_has_come_back_is_known_and_eases() -> None:
+    side, cells = 256, 32
+    clip = draw_hidden(np.random.default_rng(71), side=side)
+    first, second = next(iter(clip.again))
+    estimator = MotionEstimator(cells, cells, anchors=True)
+    for number in (first, *[first + HIDDEN_LAG // 2] * 10):
+        motion = estimator.to(clip.frames[number])
+    assert motion.back is not None
+    assert motion.back.mean() < 0.05, "what stands in front stands there, and is not back"
+    seen = []
+    for number in (second, second, *[second] * 30):
+        back, anchor = (motion := estimator.to(clip.frames[number])).back, motion.anchor
+        assert back is not None
+        assert anchor is not None
+        seen.append(float(back.mean()))
+    assert seen[0] > 0.6
+    assert seen[1] == pytest.approx(0.98 * seen[0], rel=0.05)
+    assert seen[-1] < 0.6 * seen[0]
+    estimator.forget()
+    again = estimator.to(clip.frames[second]).back
+    assert again is not None
+    assert not again.any()
+
+
+def test_nothing_comes_back_where_a_camera_only_pans() -> None:
+    estimator = MotionEstimator(CELLS, CELLS, anchors=True)
+    for step in range(12):
+        motion = estimator.to(view(30 + 2 * step, 30))
+        assert motion.back is None or motion.back[2:-2, 2:-2].mean() < 0.1
 
 
 def test_in_a_stream_an_anchor_is_kept_when_its_picture_leaves() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from streamv2v_obs.bench.evaluation import Wish, file_name
 from streamv2v_obs.errors import ConfigError
-from streamv2v_obs.eval.arms import APPENDIX, ARMS, BEYOND
+from streamv2v_obs.eval.arms import APPENDIX, ARMS, BEYOND, NOISE
 from streamv2v_obs.eval.evaluation import choose_arms, read_variant
 from streamv2v_obs.eval.statistics import compare, mean_of, ratio_of_means
 from streamv2v_obs.eval.suite import SUITES
@@ -155,7 +155,7 @@ def test_arms_by_name_set_and_variant() -> None:
 
 
 def test_each_arm_is_one_way_of_remembering() -> None:
-    settings = {arm.name: arm.settings(TranslatorSettings(), "p", 0) for arm in (*ARMS, *BEYOND)}
+    settings = {arm.name: arm.settings(TranslatorSettings(), "p", 0) for arm in (*ARMS, *BEYOND, *NOISE)}
     assert settings["off"].bank.kind == "off"
     assert (settings["ff"].bank.attend, settings["ff"].fusion.strength) == (False, 0.8)
     assert (settings["ea"].bank.attend, settings["ea"].fusion.strength) == (True, 0)
