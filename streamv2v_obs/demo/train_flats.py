@@ -13,7 +13,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamv2v_obs.demo.architecture import new_scheduler
+from streamv2v_obs.demo.architecture import INITIAL_NOISE, new_scheduler
 from streamv2v_obs.demo.latents import encode_pool
 from streamv2v_obs.demo.muon import Muon
 from streamv2v_obs.demo.pool import NONE, STYLE_NAMES, Labels
@@ -126,7 +126,7 @@ def train_flats(pool_folder: Path, run: Path, plan: FlatsPlan) -> Students:
     with Progress() as bars:
         bar = bars.add_task("flats", total=plan.steps, completed=done)
         for step in range(done, plan.steps):
-            task = draw_task(np.random.default_rng((plan.seed, step)), pool, acp, drawn, step, "blue")
+            task = draw_task(np.random.default_rng((plan.seed, step)), pool, acp, drawn, step, INITIAL_NOISE)
             optimizer.param_groups[0]["lr"] = learning_rate(step, plan.steps, plan.rate)
             with half_precision(device), torch.no_grad():
                 embeddings = students.embed(task.prompts)
