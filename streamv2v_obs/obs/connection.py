@@ -153,7 +153,7 @@ class Connection:
         if isinstance(error, WebSocketBadStatusException):
             raise ObsUnreachable(f"what listens at {self._address} is not OBS; check obs.port") from error
         if isinstance(error, (OBSSDKError, WebSocketException, OSError)):
-            raise ObsUnreachable(f"the connection to {at} failed: {error}") from error
+            raise ObsUnreachable(f"the connection to {at} failed: {error!s:.200}") from error
         # RecursionError: JSON that is nested a thousand deep.
         if isinstance(error, (ValueError, KeyError, TypeError, AttributeError, RecursionError)):
             raise ObsUnreachable(f"{at} answered something that is not its protocol: {error!r:.200}") from error

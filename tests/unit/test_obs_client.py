@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from websocket import WebSocket, WebSocketPayloadException
 from websockets.sync.server import ServerConnection, serve
 
 from streamv2v_obs.errors import ObsError, ObsRefused, ObsUnreachable
@@ -275,4 +276,21 @@ def test_a_refusal_does_not_repeat_a_long_answer() -> None:
 
     with requests_to(script) as requests, pytest.raises(ObsUnreachable, match="protocol") as caught:
         requests.program_scene()
+    assert len(str(caught.value)) < 1000
+
+
+def test_nor_does_a_broken_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by tests.fuzz: the websocket's own error holds all that came, too."""
+
+    def script(ws: ServerConnection) -> None:
+        welcome(ws)
+        ws.recv()
+
+    def broken(*_: object, **__: object) -> None:
+        raise WebSocketPayloadException("cannot decode: " + "x" * 60_000)
+
+    with requests_to(script) as requests:
+        monkeypatch.setattr(WebSocket, "recv", broken)
+        with pytest.raises(ObsUnreachable, match="failed: cannot decode") as caught:
+            requests.program_scene()
     assert len(str(caught.value)) < 1000
