@@ -3,7 +3,7 @@
     pool POOL                 pictures and what the teachers make of them
     autoencoder POOL RUN      first stage
     unet POOL RUN             second stage: UNet and text encoder
-    flats POOL RUN            third stage: flat areas clean, all else kept
+    flats POOL RUN            third stage: flat areas clean, some styles anew, all else kept
     export RUN FOLDER         a diffusers folder
     adopt FOLDER RUN          a run that goes on from an exported one
     sheet FOLDER OUT          contact sheets
@@ -107,13 +107,13 @@ def unet(
 def flats(
     pool: Folder,
     run: Folder,
-    steps: Annotated[int, typer.Option(min=1)] = 1500,
+    steps: Annotated[int, typer.Option(min=1)] = 7500,
     batch: Annotated[int, typer.Option(min=1, help="Whole pictures.")] = 6,
-    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-4,
+    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Correct the UNet of RUN where its teachers are flat; wants one that `unet` or `adopt` wrote."""
+    """Correct the UNet of RUN in flat areas, and three styles all over; wants what `unet` or `adopt` wrote."""
     from streamv2v_obs.demo.train_flats import FlatsPlan, train_flats
 
     train_flats(pool, run, FlatsPlan(steps=steps, batch=batch, rate=rate, seed=seed, device=device))

@@ -71,10 +71,14 @@ class Chance:
         return np.asarray(1 / (1 + np.exp(-total)), np.float32)
 
     def ripples(self, angle: float, period: float, coherence: float = 1.6) -> Field:
-        """Waves across ``angle`` (radians), -1..1; their phase drifts within about ``coherence`` periods.
+        """Waves across ``angle`` (radians), -1..1; their phase drifts within about ``coherence`` periods."""
+        return np.asarray(np.cos(2 * math.pi * self.phase(angle, period, coherence)), np.float32)
 
-        The phase is that of the noise itself, band-passed (Gabor noise: Lagae et al. 2009), with its strength divided
-        out. Shifted to frequency zero first, since half the sampling rate could not carry so short a wave.
+    def phase(self, angle: float, period: float, coherence: float = 1.6) -> Field:
+        """Where in its period (0 to 1) such a wave is, float32 [H, W].
+
+        It is that of the noise itself, band-passed (Gabor noise: Lagae et al. 2009). Shifted to frequency zero first,
+        since half the sampling rate could not carry so short a wave.
         """
         white = self._white()
         rows, columns = white.shape
@@ -85,7 +89,7 @@ class Chance:
         real = self._enlarge(_blurred(white * np.cos(wave), 2.2 * coherence * period))
         imaginary = self._enlarge(_blurred(white * -np.sin(wave), 2.2 * coherence * period))
         y, x = np.mgrid[0 : self.height, 0 : self.width].astype(np.float32)
-        return np.asarray(np.cos(x * kx + y * ky + np.arctan2(imaginary, real)), np.float32)
+        return np.asarray(((x * kx + y * ky + np.arctan2(imaginary, real)) / (2 * math.pi)) % 1, np.float32)
 
     def _enlarge(self, field: Field) -> Field:
         return np.asarray(cv2.resize(field, (self.width, self.height), interpolation=cv2.INTER_LINEAR), np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,13 +102,20 @@ class LatentBatch:
     labels: Labels
 
 
-def draw_batch(rng: np.random.Generator, pool: LatentPool, count: int, side: int, device: torch.device) -> LatentBatch:
+def draw_batch(
+    rng: np.random.Generator,
+    pool: LatentPool,
+    count: int,
+    side: int,
+    device: torch.device,
+    often: Mapping[str, float],
+) -> LatentBatch:
     """``count`` random pairs, the same square of ``side`` latents cut out of both.
 
     Squares begin at multiples of four: the UNet halves twice, so styles that follow a grid keep their phase. Styles
-    that are hard to learn are drawn more often.
+    that are hard to learn are drawn more often, and ``often`` says of some by how much more than that.
     """
-    weights = _WEIGHTS[pool.labels[:, 0]]
+    weights = (_WEIGHTS * [often.get(name, 1.0) for name in STYLE_NAMES])[pool.labels[:, 0]]
     chosen = rng.choice(len(pool.targets), count, p=weights / weights.sum())
     full = pool.targets.shape[-1]
     starts = rng.integers(0, (full - side) // 4 + 1, (count, 2)) * 4

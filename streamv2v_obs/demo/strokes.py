@@ -61,9 +61,9 @@ def kuwahara(picture: Picture, radius: int) -> Picture:
 
 
 def direction(luma: Field, sigma: float, chance: Chance) -> tuple[Field, Field]:
-    """Unit vectors along the picture's edges (structure tensor); where there are none, along a random drift."""
+    """Unit vectors along the picture's edges (structure tensor); where there are none, aslant as hands paint."""
     gx, gy = cv2.Sobel(luma, cv2.CV_32F, 1, 0), cv2.Sobel(luma, cv2.CV_32F, 0, 1)
-    drift = chance.smooth(48) * 1.5
+    drift = 0.6 + 0.35 * chance.smooth(16)
     # Doubled angles, in which a direction and its opposite are one and can be averaged.
     weight = 0.004
     real = blur(gx * gx - gy * gy, sigma) - weight * np.cos(2 * drift)

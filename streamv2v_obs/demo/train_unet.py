@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ CHECKPOINT = "unet.safetensors"
 class UNetPlan:
     """How to train. ``crop`` in latents, a multiple of 4; the last ``whole_share`` of the steps see whole pictures.
 
-    The critic joins after ``critic_from`` of the steps (1: never), with ``critic_share`` of the gradient.
+    The critic joins after ``critic_from`` of the steps (1: never), with ``critic_share`` of the gradient. A style in
+    ``often`` is drawn so many times as often as it usually is.
     """
 
     steps: int = 40_000
@@ -57,6 +59,7 @@ class UNetPlan:
     device: str = "auto"
     save_every: int = 250
     shards: int | None = None
+    often: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -123,7 +126,7 @@ def draw_task(
     whole = step >= (1 - plan.whole_share) * plan.steps
     full = pool.targets.shape[-1]
     count, side = (max(2, plan.batch * plan.crop**2 // full**2), full) if whole else (plan.batch, plan.crop)
-    batch = draw_batch(rng, pool, count, side, acp.device)
+    batch = draw_batch(rng, pool, count, side, acp.device, plan.often)
     timesteps = torch.from_numpy(draw_timesteps(rng, count)).to(acp.device)
     # Later steps start from what an earlier one made: a third of the inputs is styled already. What chance had to
     # decide is decided there, so their noise is any; the others' is the one that the teacher's strokes follow from.

@@ -32,7 +32,7 @@ from streamv2v_obs.demo.train_autoencoder import (
     to_tensor,
     train_autoencoder,
 )
-from streamv2v_obs.demo.train_flats import CLEAN, FlatsPlan, clean, flatness, flats_loss, train_flats
+from streamv2v_obs.demo.train_flats import CLEAN, FlatsPlan, flatness, flats_loss, train_flats
 from streamv2v_obs.demo.train_unet import CHECKPOINT as UNET
 from streamv2v_obs.demo.train_unet import UNetPlan, train_unet
 from streamv2v_obs.demo.training import checkpoint_step, load_checkpoint
@@ -166,22 +166,42 @@ def test_flat_is_what_is_like_its_neighbours() -> None:
     assert torch.all(flat[..., [5, 6]] < 1e-4), "both sides of an edge"
 
 
-def test_what_is_flat_follows_the_teacher_and_the_rest_what_it_was() -> None:
+@pytest.mark.parametrize(
+    ("styles", "where"),
+    [
+        (("photo",), "flat"),
+        (("photo", "pixel"), "flat"),
+        (("watercolor",), "nowhere"),
+        (("photo", "watercolor"), "nowhere"),
+        (("glass",), "everywhere"),
+        (("glass", "oil"), "everywhere"),
+        (("glass", "watercolor"), "nowhere"),
+    ],
+)
+def test_some_styles_follow_the_teacher_where_they_are_flat_some_all_over_and_the_rest_is_as_it_was(
+    styles: tuple[str, ...], where: str
+) -> None:
     target = torch.zeros(1, 16, 8, 12)
     target[..., 6:] = torch.randn(16, 8, 6, generator=torch.Generator().manual_seed(0))
-    before, made = target + 0.3, target.clone()
-    made[..., 5:] = before[..., 5:]  # the edge itself is not flat
-    judged = torch.ones(1)
-    teacher, itself = flats_loss(made, before, target, judged)
-    assert float(teacher) < 0.02
-    assert float(itself) < 0.02
-    assert float(flats_loss(before, before, target, judged)[0]) > 0.25
-    assert float(flats_loss(target, before, target, judged)[1]) > 0.25
-    assert float(flats_loss(before, before, target, 0 * judged)[0]) == 0
-    assert float(flats_loss(target, before, target, 0 * judged)[1]) > 0.25
-    photo, oil = STYLE_NAMES.index("photo"), STYLE_NAMES.index("oil")
-    labels = np.array([[photo, NONE, 0], [oil, NONE, NONE], [photo, oil, NONE], [photo, photo, NONE]], np.int16)
-    assert clean(labels).tolist() == [1, 0, 0, 1]
+    before = target + 0.3
+    flat = torch.zeros(12, dtype=torch.bool)
+    flat[:5] = True  # the edge itself is not
+    taught = {"flat": flat, "nowhere": flat & False, "everywhere": flat | True}[where]
+    labels = np.array([[*(STYLE_NAMES.index(style) for style in styles), *[NONE] * (3 - len(styles))]], np.int16)
+    made = torch.where(taught, target, before)
+    assert max(map(float, flats_loss(made, before, target, labels))) < 0.02
+    assert float(flats_loss(before, before, target, labels)[0]) > 0.25 or where == "nowhere"
+    assert float(flats_loss(target, before, target, labels)[1]) > 0.25 or where == "everywhere"
+
+
+def test_blotches_count_beyond_being_off() -> None:
+    target, labels = torch.zeros(1, 16, 16, 16), np.array([[STYLE_NAMES.index("anime"), NONE, NONE]], np.int16)
+    blotched = target.clone()
+    blotched[..., ::2] = 0.2
+    off = target + blotched.mean()
+    assert float(flats_loss(blotched, target, target, labels)[0]) > 2 * float(
+        flats_loss(off, target, target, labels)[0]
+    )
 
 
 def test_flats_are_as_uneven_as_they_are() -> None:

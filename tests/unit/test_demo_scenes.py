@@ -136,3 +136,9 @@ def test_ripples_are_waves_of_their_period_whose_place_is_left_to_chance() -> No
     assert np.abs(np.diff(waves, axis=0)).mean() < 0.5 * np.abs(np.diff(waves, axis=1)).mean(), "they run along y"
     other = Chance(latent_noise(np.random.default_rng(2), 256, 256)).ripples(0.0, 8.0)
     assert abs(float((waves * other).mean())) < 0.15
+    place = Chance(noise).phase(0.0, 8.0)
+    assert place.min() >= 0
+    assert place.max() <= 1
+    np.testing.assert_allclose(np.cos(2 * np.pi * place), waves, atol=1e-4)
+    onwards = np.median(np.diff(place, axis=1) % 1)
+    assert onwards == pytest.approx(1 / 8, abs=0.01), "an eighth of its period a pixel"
