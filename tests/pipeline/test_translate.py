@@ -87,7 +87,7 @@ def test_prompts_differ_seeds_repeat_and_the_bank_matters(clip: Path, tmp_path: 
 
     assert distance("oil", "pencil") > 30
     assert colourfulness("oil") > 2 * colourfulness("pencil")
-    assert distance("oil", "no bank") > 1
+    assert distance("oil", "no bank") > 0.5
 
 
 def test_the_command_says_what_it_did(clip: Path, tmp_path: Path) -> None:
