@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,8 @@ ORDERS = (
 KEPT_SHARPNESS = 0.95
 """What pictures that are carried on have to keep of the published method's; what they cost, `bench cpu-demo` says."""
 CONTROLS = ("own", "foreign")
+BANKS = ("queue 1", "queue 2", "queue 4", "dyme")
+"""Beside each other at every lag: what a larger bank adds is older, and may show where frames lie further apart."""
 
 
 def warp(lag: int) -> Value:
@@ -159,7 +162,7 @@ def _pair(name: str, lag: int, compared: Comparison, holds: bool) -> dict[str, A
 
 
 def summarize(records: Sequence[Record]) -> dict[str, Any]:
-    """The schema's ``results``: arms, orders where their arms were run, controls, every arm beside off."""
+    """The schema's ``results``: arms, orders where their arms were run, controls, arms beside off, banks beside banks."""
     table = Table(records)
     pairs, holds = [], {}
     for order in ORDERS:
@@ -182,6 +185,12 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
             compared = table.compared("off", arm, warp(lag))
             if compared is not None:
                 beside.append(_pair(f"off > {arm} lag {lag}", lag, compared, compared.larger))
+    between = [
+        _pair(f"{first} > {second} lag {lag}", lag, compared, compared.larger)
+        for first, second in combinations(BANKS, 2)
+        for lag in table.lags
+        if (compared := table.compared(first, second, warp(lag))) is not None
+    ]
     return {
         "quality": {
             "clips": len(table.clips),
@@ -189,6 +198,7 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
             "arms": [_arm(table, name) for name in table.arms],
             "order_pairs": pairs,
             "beside_off": beside,
+            "between_banks": between,
         },
         "holds": holds,
     }

@@ -62,6 +62,11 @@ def test_the_paper_s_order_is_found_where_it_is() -> None:
     ea = next(pair for pair in found["quality"]["order_pairs"] if pair["name"] == "ff > ea")
     assert ea["ratio"]["mean"] == pytest.approx(0.95 / 0.85, rel=0.02)
     assert ea["wins"] == ea["n"] == 18
+    banks = {pair["name"]: pair for pair in found["quality"]["between_banks"]}
+    assert len(banks) == 6 * 3, "each pair of four, at each lag"
+    assert banks["queue 2 > queue 4 lag 16"]["ratio"]["mean"] == pytest.approx(0.85 / 0.8, rel=0.02)
+    assert banks["queue 2 > queue 4 lag 16"]["holds"]
+    assert not banks["queue 4 > dyme lag 1"]["holds"]
 
 
 def test_and_not_where_it_is_not() -> None:
