@@ -162,7 +162,7 @@ def _pair(name: str, lag: int, compared: Comparison, holds: bool) -> dict[str, A
 
 
 def summarize(records: Sequence[Record]) -> dict[str, Any]:
-    """The schema's ``results``: arms, orders where their arms were run, controls, arms beside off, banks beside banks."""
+    """The schema's ``results``: arms, orders whose arms were run, controls, arms beside off, banks beside banks."""
     table = Table(records)
     pairs, holds = [], {}
     for order in ORDERS:
