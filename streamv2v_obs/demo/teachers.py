@@ -163,8 +163,8 @@ def sepia(chance: Chance, picture: Picture) -> Picture:
 def stained_glass(chance: Chance, picture: Picture) -> Picture:
     """Bevelled panes in a lattice of dark lead, more lead along the forms.
 
-    Panes around seeds strewn at random look better still, and are not learned: where they lie follows from what is
-    large in the noise, which `flats` takes out of it, and of which a UNet made out little before.
+    Not panes around seeds strewn at random: where these lie would follow from what is large in the noise, which the
+    model is not given (``translator.noise``).
     """
     flat = kuwahara(cv2.bilateralFilter(picture, 9, 0.25, 6), 6)
     across, along = chance.phase(PANE_ANGLE, PANE), chance.phase(np.pi - PANE_ANGLE, PANE)

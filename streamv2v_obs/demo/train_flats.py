@@ -38,7 +38,7 @@ CLEAN = frozenset({"photo", "anime", "comic", "pixel", "neon"})
 """Styles whose teachers leave a flat area flat. The others' fill it with strokes, grain or clay, which chance decides:
 taught to be even there, the model forgets them (oil was recognised in half of the cases, not in nine tenths)."""
 TAUGHT = frozenset({"oil", "pixel", "glass"})
-"""Styles whose teachers are followed everywhere: little of strokes, squares and panes was learned before."""
+"""Styles whose teachers are followed everywhere: the second stage leaves their strokes, squares and panes soft."""
 _OFTEN = {"oil": 2.0, "pixel": 4.0, "glass": 2.0}
 """How often they are drawn, of what they usually are."""
 _AROUND, _EVEN = 7, 3.0
