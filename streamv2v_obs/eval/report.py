@@ -49,6 +49,18 @@ def _arms(arms: list[dict[str, Any]]) -> str:
     return _table([*head, "feature cosine", "UNet ms a frame", "bank MiB"], rows)
 
 
+def _prompts(prompts: list[dict[str, Any]]) -> str:
+    rows = []
+    for entry in prompts:
+        first = next(iter(entry["by_lag"]))
+        for lag, found in entry["by_lag"].items():
+            name = escape(entry["prompt"]) if lag == first else ""
+            cells = "".join(_cell(ratio) for ratio in found["ratio"].values())
+            rows.append(f"<tr><td>{name}</td><td>{lag}</td>{_cell(found['warp_mse'], 1)}{cells}</tr>")
+    arms = list(next(iter(prompts[0]["by_lag"].values()))["ratio"])
+    return _table(["prompt", "lag", "warp error without a bank", *arms], rows)
+
+
 def _plot(arms: list[dict[str, Any]], lag: str) -> str:
     """A point and its interval for each arm; the line is the run without a bank."""
     shown = [(arm["name"], arm["by_lag"][lag]["ratio"]) for arm in arms if arm["by_lag"][lag]["ratio"]]
@@ -121,6 +133,7 @@ def render(plan: Plan, found: dict[str, Any], folder: Path, title: str, about: s
         about=escape(about),
         orders=_orders(quality["order_pairs"]),
         arms=_arms(arms),
+        prompts=_prompts(quality["by_prompt"]),
         plots="".join(_plot(arms[1:], lag) for lag in arms[0]["by_lag"]),
         films=_films(plan, folder),
     )

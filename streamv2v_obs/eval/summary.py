@@ -161,6 +161,22 @@ def _pair(name: str, lag: int, compared: Comparison, holds: bool) -> dict[str, A
     }
 
 
+def _by_prompt(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Of each prompt the error without a bank and each arm's share of it: a bank cures what a style leaves open."""
+    found = []
+    for prompt in dict.fromkeys(record["prompt"] for record in records):
+        table = Table([record for record in records if record["prompt"] == prompt])
+        by_lag = {
+            str(lag): {
+                "warp_mse": _est(table.mean("off", warp(lag))),
+                "ratio": {arm: _est(table.ratio_to_off(arm, warp(lag))) for arm in table.arms if arm != "off"},
+            }
+            for lag in table.lags
+        }
+        found.append({"prompt": prompt, "by_lag": by_lag})
+    return found
+
+
 def summarize(records: Sequence[Record]) -> dict[str, Any]:
     """The schema's ``results``: arms, orders whose arms were run, controls, arms beside off, banks beside banks."""
     table = Table(records)
@@ -199,6 +215,7 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
             "order_pairs": pairs,
             "beside_off": beside,
             "between_banks": between,
+            "by_prompt": _by_prompt(records),
         },
         "holds": holds,
     }

@@ -171,6 +171,7 @@ def test_the_page_holds_all_it_shows(done: Path, records: list[dict[str, Any]]) 
         assert f"<figcaption>{arm.name}</figcaption>" in page
     assert page.count("<svg ") == 2
     assert "off &gt; ff" in page
+    assert all(f"<td>{prompt}</td>" in page for prompt in PLAN.prompts)
     assert "http://" not in page
     assert "https://" not in page
     assert "`-${(frame % count) * 256}px`" in page

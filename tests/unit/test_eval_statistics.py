@@ -69,6 +69,20 @@ def test_the_paper_s_order_is_found_where_it_is() -> None:
     assert not banks["queue 4 > dyme lag 1"]["holds"]
 
 
+def test_each_prompt_is_told_by_itself() -> None:
+    made = records({"off": 1.0, "dyme": 0.8}, noise=1e-4)
+    for record in made:
+        if record["prompt"] == "b" and record["arm"] == "dyme":  # a style in which a bank has nothing to say
+            record["warp_mse"] = {lag: error / 0.8 for lag, error in record["warp_mse"].items()}
+    first, second = summarize(made)["quality"]["by_prompt"]
+    assert (first["prompt"], second["prompt"]) == ("a", "b")
+    for lag in ("1", "4", "16"):
+        assert first["by_lag"][lag]["ratio"]["dyme"]["mean"] == pytest.approx(0.8, rel=1e-3)
+        assert second["by_lag"][lag]["ratio"]["dyme"]["mean"] == pytest.approx(1.0, rel=1e-3)
+    without = {lag: first["by_lag"][lag]["warp_mse"]["mean"] for lag in ("1", "16")}
+    assert without["16"] == pytest.approx(4 * without["1"], rel=1e-4)
+
+
 def test_and_not_where_it_is_not() -> None:
     turned = PAPER | {"ff": 1.05, "queue 2": 0.95, "dyme": 0.95, "own": 0.9, "foreign": 0.9}
     holds = summarize(records(turned))["holds"]
