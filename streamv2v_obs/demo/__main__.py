@@ -4,6 +4,8 @@
     autoencoder POOL RUN      first stage
     unet POOL RUN             second stage: UNet and text encoder
     flats POOL RUN            third stage: flat areas clean, some styles anew, all else kept
+    moving MOVING             scenes in motion, and where their pixels go
+    memory MOVING RUN         fourth stage: what the bank remembers goes on looking as it did
     export RUN FOLDER         a diffusers folder
     adopt FOLDER RUN          a run that goes on from an exported one
     sheet FOLDER OUT          contact sheets
@@ -117,6 +119,35 @@ def flats(
     from streamv2v_obs.demo.train_flats import FlatsPlan, train_flats
 
     train_flats(pool, run, FlatsPlan(steps=steps, batch=batch, rate=rate, seed=seed, device=device))
+
+
+@app.command()
+def moving(
+    folder: Folder,
+    shards: Annotated[int, typer.Option(min=1, help="Parts, each of 128 scenes (152 MB).")] = 24,
+    workers: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
+    seed: Seed = 0,
+) -> None:
+    """Draw scenes in motion, four moments of each."""
+    from streamv2v_obs.demo.moving import draw_moving_pool
+
+    draw_moving_pool(folder, shards=shards, workers=workers, seed=seed)
+
+
+@app.command()
+def memory(
+    pool: Annotated[Path, typer.Argument(file_okay=False, help="Of `moving`.")],
+    run: Folder,
+    steps: Annotated[int, typer.Option(min=1)] = 2800,
+    batch: Annotated[int, typer.Option(min=2, help="Scenes.")] = 4,
+    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1.2e-4,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Teach the UNet of RUN to look back; wants what `unet`, `flats` or `adopt` wrote."""
+    from streamv2v_obs.demo.train_memory import MemoryPlan, train_memory
+
+    train_memory(pool, run, MemoryPlan(steps=steps, batch=batch, rate=rate, seed=seed, device=device))
 
 
 @app.command()

@@ -24,13 +24,20 @@ class Muon(torch.optim.Optimizer):
     """Momentum whose update is made orthogonal for weights of two or more dimensions; AdamW for biases and norms.
 
     A convolution counts as the matrix (out, in * kernel). ``lr`` is that of the matrices, scaled so that an update's
-    root mean square is that of AdamW with the same rate; the other parameters take it as it is.
+    root mean square is that of AdamW with the same rate; the other parameters take it as it is. ``params`` may be
+    groups of parameters, as torch's own optimizers take them.
     """
 
     def __init__(
-        self, params: Iterable[nn.Parameter], lr: float, *, momentum: float = 0.95, weight_decay: float = 0.0
+        self,
+        params: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+        lr: float,
+        *,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(list(params), {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        groups: list[Any] = list(params)
+        super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,25 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.progress import Progress
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from streamv2v_obs.demo.architecture import INITIAL_NOISE, new_scheduler
+from streamv2v_obs.demo.correcting import Correction, size
 from streamv2v_obs.demo.latents import encode_pool
-from streamv2v_obs.demo.muon import Muon
 from streamv2v_obs.demo.pool import NONE, STYLE_NAMES, Labels
-from streamv2v_obs.demo.train_unet import CHECKPOINT, Students, UNetPlan, draw_task, new_students
-from streamv2v_obs.demo.training import (
-    Average,
-    checkpoint_step,
-    choose_device,
-    half_precision,
-    learning_rate,
-    load_checkpoint,
-    resume,
-    save_checkpoint,
-)
-from streamv2v_obs.errors import ConfigError
+from streamv2v_obs.demo.train_unet import Students, UNetPlan, draw_task
+from streamv2v_obs.demo.training import choose_device, half_precision
 
 log = logging.getLogger(__name__)
 
@@ -87,16 +76,11 @@ def flats_loss(made: Tensor, before: Tensor, target: Tensor, labels: Labels) -> 
     taught = torch.maximum(flat, followed)
     off = made - target
     around = _blurred(flat * off) / _blurred(flat).clamp(min=1e-3)
-    return _size(off, taught) + _EVEN * _size(off - around, flat), _size(made - before, 1 - taught)
+    return size(off, taught) + _EVEN * size(off - around, flat), size(made - before, 1 - taught)
 
 
 def _blurred(values: Tensor) -> Tensor:
     return functional.avg_pool2d(values, _AROUND, 1, _AROUND // 2, count_include_pad=False)
-
-
-def _size(difference: Tensor, where: Tensor) -> Tensor:
-    size: Tensor = (where * (difference.abs() + 0.5 * difference.square())).mean(1).sum() / where.sum().clamp(min=1.0)
-    return size
 
 
 def train_flats(pool_folder: Path, run: Path, plan: FlatsPlan) -> Students:
@@ -104,26 +88,11 @@ def train_flats(pool_folder: Path, run: Path, plan: FlatsPlan) -> Students:
 
     The text encoder stays as it is. Raises ConfigError where there is no UNet to correct.
     """
-    device, path, start = choose_device(plan.device), run / CHECKPOINT, run / f"before-flats-{CHECKPOINT}"
-    if not path.is_file():
-        raise ConfigError(f"{path} is missing; run: python -m streamv2v_obs.demo unet, or adopt")
+    device = choose_device(plan.device)
     torch.manual_seed(plan.seed)
+    correction = Correction.begin("flats", run, device, plan.rate)
+    students = correction.students
     pool = encode_pool(pool_folder, run, device, shards=plan.shards)
-    if not start.is_file():
-        averaged = load_checkpoint(path, "average")
-        save_checkpoint(start, 0, average=averaged)
-        save_checkpoint(path, 0, weights=averaged, average=averaged)
-    students = new_students()
-    modules = students.modules.to(device)
-    students.unet.to(memory_format=torch.channels_last)
-    modules.load_state_dict(load_checkpoint(start, "average"))
-    before = copy.deepcopy(students.unet).eval().requires_grad_(False)
-    students.text_encoder.eval().requires_grad_(False)
-    optimizer = Muon(students.unet.parameters(), plan.rate)
-    modules.load_state_dict(load_checkpoint(path, "weights"))
-    average = Average(modules, 0.998)
-    average.weights = {k: v.to(device) for k, v in load_checkpoint(path, "average").items()}
-    resume(path, optimizer, "optimizer")
     acp = new_scheduler().alphas_cumprod.float().to(device)
     drawn = UNetPlan(
         steps=plan.steps,
@@ -133,36 +102,23 @@ def train_flats(pool_folder: Path, run: Path, plan: FlatsPlan) -> Students:
         seed=plan.seed,
         often=_OFTEN,
     )
-    done, shown = checkpoint_step(path), np.zeros(2)
+    done, shown = correction.done, np.zeros(2)
     with Progress() as bars:
         bar = bars.add_task("flats", total=plan.steps, completed=done)
         for step in range(done, plan.steps):
             task = draw_task(np.random.default_rng((plan.seed, step)), pool, acp, drawn, step, INITIAL_NOISE)
-            optimizer.param_groups[0]["lr"] = learning_rate(step, plan.steps, plan.rate)
             with half_precision(device), torch.no_grad():
                 embeddings = students.embed(task.prompts)
-                kept = before(task.noised, task.timesteps, embeddings, return_dict=False)[0]
+                kept = correction.before(task.noised, task.timesteps, embeddings, return_dict=False)[0]
             with half_precision(device):
                 made = students.unet(task.noised, task.timesteps, embeddings, return_dict=False)[0]
             taught, other = flats_loss(made.float(), kept.float(), task.batch.target, task.batch.labels)
             now = np.array([taught.item(), other.item()])
             shown = now if step == done else 0.98 * shown + 0.02 * now
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(taught + other)
-            nn.utils.clip_grad_norm_(students.unet.parameters(), 1.0)
-            optimizer.step()
-            average.update(modules, step + 1000)  # it begins with weights that are worth something
+            correction.learn(taught + other, step, plan.steps, plan.rate)
             if step % 50 == 0:
                 bars.update(bar, description=f"flats {shown[0]:.4f}", completed=step)
                 log.info("flats step %d: loss %.4f where taught, %.4f elsewhere", step, *shown)
             if (step + 1) % plan.save_every == 0 or step + 1 == plan.steps:
-                save_checkpoint(
-                    path,
-                    step + 1,
-                    weights=modules.state_dict(),
-                    average=average.weights,
-                    optimizer=optimizer.state_dict(),
-                )
-    modules.load_state_dict(average.weights)
-    modules.float().eval()
-    return students
+                correction.save(step + 1)
+    return correction.end()
