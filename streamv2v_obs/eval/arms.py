@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from streamv2v_obs.eval.attention import AttentionMeter
 from streamv2v_obs.settings import TranslatorSettings
 from streamv2v_obs.translator.bank import FeaturesSnapshot
 from streamv2v_obs.translator.latent import LatentTranslator
@@ -118,10 +119,11 @@ def run_arm(
     *,
     foreign: Sequence[FeaturesSnapshot] = (),
     remember: bool = False,
+    meter: AttentionMeter | None = None,
 ) -> Run:
     """Run ``latents`` (each (1, C, h, w)) through the translator's core; the delay of the stream batch is taken out.
 
-    ``motions`` lead from one to the next, for arms that carry pictures on.
+    ``motions`` lead from one to the next, for arms that carry pictures on. ``meter`` watches, which takes its time.
     A ``foreign`` control sees another clip's bank as it stood at the same time; an ``own`` one sees the features
     that the very same call would compute, which by equations 1 and 2 changes nothing.
     """
@@ -137,6 +139,8 @@ def run_arm(
         initial_noise=model.initial_noise,
     )
     try:
+        if meter is not None:
+            meter.attach(core.extension)
         prompt = model.text.encode(settings.prompt)
         departed: list[Departed] = []
         memories: list[FeaturesSnapshot] = []

@@ -61,6 +61,21 @@ def _prompts(prompts: list[dict[str, Any]]) -> str:
     return _table(["prompt", "lag", "warp error without a bank", *arms], rows)
 
 
+def _attention(found: dict[str, list[dict[str, Any]]]) -> str:
+    if not found:
+        return "<p>Neither of the arms that are watched was run.</p>"
+    rows = []
+    for number, layers in enumerate(zip(*found.values(), strict=True)):
+        cells = "".join(
+            f"<td>{layer['bank']:.3f}</td><td>{layer['spread']:.0f}</td>"
+            f"<td>{'-' if layer['fused'] is None else format(layer['fused'], '.3f')}</td>"
+            for layer in layers
+        )
+        rows.append(f"<tr><td>{number + 1}</td><td>{layers[0]['tokens']}</td>{cells}</tr>")
+    heads = [f"{arm}: {what}" for arm in found for what in ("share of the bank", "spread over tokens", "fused")]
+    return _table(["layer", "tokens", *heads], rows)
+
+
 def _plot(arms: list[dict[str, Any]], lag: str) -> str:
     """A point and its interval for each arm; the line is the run without a bank."""
     shown = [(arm["name"], arm["by_lag"][lag]["ratio"]) for arm in arms if arm["by_lag"][lag]["ratio"]]
@@ -133,6 +148,7 @@ def render(plan: Plan, found: dict[str, Any], folder: Path, title: str, about: s
         about=escape(about),
         orders=_orders(quality["order_pairs"]),
         arms=_arms(arms),
+        attention=_attention(quality["attention"]),
         prompts=_prompts(quality["by_prompt"]),
         plots="".join(_plot(arms[1:], lag) for lag in arms[0]["by_lag"]),
         films=_films(plan, folder),

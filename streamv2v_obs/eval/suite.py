@@ -17,6 +17,7 @@ from streamv2v_obs.demo.evaluate import sharpness, style_features
 from streamv2v_obs.demo.photographs import HELD_OUT, square
 from streamv2v_obs.errors import ConfigError, EndOfSource
 from streamv2v_obs.eval.arms import ARMS, Arm, Run, carries, run_arm
+from streamv2v_obs.eval.attention import AttentionMeter
 from streamv2v_obs.eval.metrics import (
     LAGS,
     Track,
@@ -37,6 +38,9 @@ from streamv2v_obs.translator.motion import MotionEstimator
 MOVING = ("pan", "zoom", "rotation", "parallax", "occluder", "fast", "loop")
 _EVERY = 4
 """Guards are taken of each fourth frame."""
+
+WATCHED = ("dyme", "foreign")
+"""Arms of which it is told whom they attend to: of the same bank, and of one that has nothing to do with the clip."""
 
 Record = dict[str, Any]
 
@@ -203,12 +207,17 @@ def measure_clip(
                 )
             memories = foreign.memories if foreign is not None else ()
             run = run_arm(model, arm, settings, latents, motions, foreign=memories)
+            meter = None
+            if seed == seeds[0] and arm.name in WATCHED:  # apart, since it takes time that is not the arm's
+                meter = AttentionMeter()
+                run_arm(model, arm, settings, latents, motions, foreign=memories, meter=meter)
             made = [coder.decode(latent.to(model.dtype)) for latent in run.latents]
             features = [latent[0].float().cpu().numpy() for latent in run.latents]
             records.append(
                 {"clip": spec.name, "kind": spec.kind, "prompt": prompt, "seed": seed, "arm": arm.name}
                 | _figures(made, features, footage)
                 | {"ms": run.ms + (motion_ms if carries(settings) else 0.0), "bank_mib": run.bank_mib}
+                | ({} if meter is None else {"attention": meter.told()})
             )
             if seed == seeds[0]:
                 shown.append(Pictures(spec.name, prompt, arm.name, made, _where(made, footage)))

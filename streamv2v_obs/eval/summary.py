@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from streamv2v_obs.demo.clips import HIDDEN_LAG
+from streamv2v_obs.eval.attention import mean_of_layers
 from streamv2v_obs.eval.statistics import Comparison, Estimate, compare, mean_of, ratio_of_means
 from streamv2v_obs.eval.suite import Record
 
@@ -216,6 +217,11 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
             "beside_off": beside,
             "between_banks": between,
             "by_prompt": _by_prompt(records),
+            "attention": {
+                arm: mean_of_layers(told)
+                for arm in table.arms
+                if (told := [r["attention"] for r in records if r["arm"] == arm and "attention" in r])
+            },
         },
         "holds": holds,
     }

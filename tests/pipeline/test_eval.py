@@ -18,12 +18,14 @@ from streamv2v_obs.demo.clips import HIDDEN_LAG
 from streamv2v_obs.demo.evaluate import StyleFigures
 from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.eval.arms import ARMS, run_arm
+from streamv2v_obs.eval.attention import AttentionMeter
 from streamv2v_obs.eval.evaluation import Plan, choose_arms, job_path, read_variant, run, run_job
 from streamv2v_obs.eval.report import render
 from streamv2v_obs.eval.suite import SUITES, ClipSpec, open_clip, videos
 from streamv2v_obs.eval.summary import summarize
 from streamv2v_obs.publish.recording import VideoWriter
-from streamv2v_obs.settings import Lora, ModelSettings, Settings, TranslatorSettings
+from streamv2v_obs.settings import FusionSettings, Lora, ModelSettings, Settings, TranslatorSettings
+from streamv2v_obs.translator.attention import ExtendedAttention, attend_sdpa, find_layers
 from streamv2v_obs.translator.loading import Model, load_model
 from streamv2v_obs.translator.origins import Origin
 
@@ -163,6 +165,42 @@ def test_names_are_taken_once_and_one_clip_has_no_foreign_one(tmp_path: Path) ->
         videos(tmp_path)
 
 
+def test_it_is_told_whom_the_arms_attend_to(records: list[dict[str, Any]]) -> None:
+    watched = [record for record in records if "attention" in record]
+    assert {(record["arm"], record["seed"]) for record in watched} == {("dyme", 0), ("foreign", 0)}
+    found = summarize(records)["quality"]["attention"]
+    assert list(found) == ["dyme", "foreign"]
+    for layers in found.values():
+        assert [layer["tokens"] for layer in layers] == [16, 4, 4, 4, 4, 16, 16], "in the order in which they run"
+        assert all(0 < layer["bank"] < 1 for layer in layers)
+        assert all(1 <= layer["spread"] <= 2 * layer["tokens"] for layer in layers)
+        assert [layer["fused"] is not None for layer in layers] == [False, False, True, True, True, True, True]
+    assert found["dyme"] != found["foreign"]
+
+
+def test_a_meter_knows_where_attention_goes_and_changes_nothing(model: Model) -> None:
+    layers = find_layers(model.unet, (16, 8, 8), FusionSettings())
+    extension = ExtendedAttention(model.unet, layers, None, FusionSettings(), attend_sdpa)
+    tokens, width = 16, 16
+    own = torch.eye(tokens).view(1, tokens, 1, width)
+    for sharpness, bank, share, spread in (
+        (0.0, own, 1 / 2, 32.0),  # a mean over all there is
+        (400.0, own, 1 / 2, 2.0),  # itself, then and now
+        (400.0, 0 * own, 0.0, 1.0),  # nothing alike there
+    ):
+        meter = AttentionMeter()
+        extension.kernels[:] = [attend_sdpa] * len(layers)
+        meter.attach(extension)
+        keys = torch.cat([own, bank], 1)
+        made = extension.kernels[0](sharpness * own, keys, keys)
+        assert torch.equal(made, attend_sdpa(sharpness * own, keys, keys))
+        extension.kernels[1](own, own, own)  # while the bank is empty there is nothing to tell
+        (told,) = meter.told()
+        assert told["bank"] == pytest.approx(share, abs=1e-3)
+        assert told["spread"] == pytest.approx(spread, rel=1e-3)
+        assert told["fused"] is None
+
+
 def test_the_page_holds_all_it_shows(done: Path, records: list[dict[str, Any]]) -> None:
     found = summarize(records)
     page = render(PLAN, found, done, "Title <1>", "about")
@@ -172,6 +210,7 @@ def test_the_page_holds_all_it_shows(done: Path, records: list[dict[str, Any]]) 
     assert page.count("<svg ") == 2
     assert "off &gt; ff" in page
     assert all(f"<td>{prompt}</td>" in page for prompt in PLAN.prompts)
+    assert "<th>foreign: share of the bank</th>" in page
     assert "http://" not in page
     assert "https://" not in page
     assert "`-${(frame % count) * 256}px`" in page
