@@ -92,7 +92,7 @@ def new_text_encoder(tokenizer: PreTrainedTokenizerFast, layers: int = 2) -> CLI
 
 
 INITIAL_NOISE: NoiseKind = "blue"
-"""What ``flats`` trains with, and so what the translator begins with."""
+"""What ``flats`` and ``memory`` train with, and so what the translator begins with."""
 
 
 def new_scheduler(shift: float = SNR_SHIFT) -> LCMScheduler:
