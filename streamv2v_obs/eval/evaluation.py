@@ -20,7 +20,7 @@ from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.eval.arms import APPENDIX, ARMS, BEYOND, NOISE, SETS, Arm
 from streamv2v_obs.eval.metrics import LAGS
 from streamv2v_obs.eval.pictures import write_pictures
-from streamv2v_obs.eval.suite import ClipSpec, Record, measure_clip
+from streamv2v_obs.eval.suite import ClipSpec, Record, donor_of, measure_clip
 from streamv2v_obs.settings import ModelSettings, TranslatorSettings
 from streamv2v_obs.translator.loading import Model, load_model
 from streamv2v_obs.translator.origins import check_name
@@ -149,7 +149,7 @@ def run_job(model: Model, plan: Plan, folder: Path, clip: int, prompt: int) -> N
     records, shown = measure_clip(
         model,
         plan.specs[clip],
-        plan.specs[(clip + 1) % len(plan.specs)],
+        donor_of(plan.specs, clip),
         base=plan.base,
         prompt=plan.prompts[prompt],
         seeds=plan.seeds,

@@ -90,6 +90,16 @@ In ``hidden`` a thing is seen again after an occlusion of 60 frames; its error i
 """
 
 
+def donor_of(specs: Sequence[ClipSpec], number: int) -> ClipSpec:
+    """The next clip of another scene, for the foreign control: over one photograph, a bank is not foreign.
+
+    Where there is no other scene it is the next clip.
+    """
+    own = specs[number].photograph
+    following = [specs[(number + step) % len(specs)] for step in range(1, len(specs) + 1)]
+    return next((spec for spec in following if own is None or spec.photograph != own), following[0])
+
+
 def videos(folder: Path) -> tuple[ClipSpec, ...]:
     """The video files of a folder. Raises ConfigError where there is none, or two of one name."""
     endings = {".mp4", ".mkv", ".mov", ".webm", ".avi"}

@@ -21,7 +21,7 @@ from streamv2v_obs.eval.arms import ARMS, run_arm
 from streamv2v_obs.eval.attention import AttentionMeter
 from streamv2v_obs.eval.evaluation import Plan, choose_arms, job_path, read_variant, run, run_job
 from streamv2v_obs.eval.report import render
-from streamv2v_obs.eval.suite import SUITES, ClipSpec, open_clip, videos
+from streamv2v_obs.eval.suite import SUITES, ClipSpec, donor_of, open_clip, videos
 from streamv2v_obs.eval.summary import summarize
 from streamv2v_obs.publish.recording import VideoWriter
 from streamv2v_obs.settings import FusionSettings, Lora, ModelSettings, Settings, TranslatorSettings
@@ -84,6 +84,17 @@ def test_every_arm_has_its_record_and_controls_one_seed(records: list[dict[str, 
     assert of(records, "off", "pan 1")["static_std"] is None
     assert of(records, "off", "still 1")["static_std"] > 0
     assert set(of(records, "off", "pan 1")["warp_mse"]) == {"1", "4"}
+
+
+@pytest.mark.parametrize("suite", sorted(SUITES))
+def test_a_foreign_bank_is_of_another_scene(suite: str) -> None:
+    specs = SUITES[suite]
+    for number, spec in enumerate(specs):
+        donor = donor_of(specs, number)
+        assert (donor.photograph, donor.seed) != (spec.photograph, spec.seed)
+        assert donor.photograph is None or donor.photograph != spec.photograph
+    beside = ClipSpec("alike", "pan", 1, specs[0].photograph)
+    assert donor_of((specs[0], beside), 0) is beside, "where there is no other"
 
 
 def test_a_frame_s_own_features_change_nothing_and_another_s_do(records: list[dict[str, Any]]) -> None:
