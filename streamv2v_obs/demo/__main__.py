@@ -4,8 +4,8 @@
     autoencoder POOL RUN      first stage
     unet POOL RUN             second stage: UNet and text encoder
     flats POOL RUN            third stage: flat areas clean, some styles anew, all else kept
-    moving MOVING             scenes in motion, and where their pixels go
-    memory MOVING RUN         fourth stage: what the bank remembers goes on looking as it did
+    moving MOVING             scenes in motion, some moments of each
+    memory MOVING RUN         fourth stage: a bank of another scene is left alone
     export RUN FOLDER         a diffusers folder
     adopt FOLDER RUN          a run that goes on from an exported one
     sheet FOLDER OUT          contact sheets
@@ -124,7 +124,7 @@ def flats(
 @app.command()
 def moving(
     folder: Folder,
-    shards: Annotated[int, typer.Option(min=1, help="Parts, each of 128 scenes (152 MB).")] = 24,
+    shards: Annotated[int, typer.Option(min=1, help="Parts, each of 128 scenes (57 MB).")] = 20,
     workers: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
     seed: Seed = 0,
 ) -> None:
@@ -138,13 +138,13 @@ def moving(
 def memory(
     pool: Annotated[Path, typer.Argument(file_okay=False, help="Of `moving`.")],
     run: Folder,
-    steps: Annotated[int, typer.Option(min=1)] = 2800,
-    batch: Annotated[int, typer.Option(min=2, help="Scenes.")] = 4,
-    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1.2e-4,
+    steps: Annotated[int, typer.Option(min=1)] = 1300,
+    batch: Annotated[int, typer.Option(min=2, help="Scenes.")] = 6,
+    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 6e-4,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Teach the UNet of RUN to look back; wants what `unet`, `flats` or `adopt` wrote."""
+    """Teach the UNet of RUN to leave a foreign bank alone; wants what `unet`, `flats` or `adopt` wrote."""
     from streamv2v_obs.demo.train_memory import MemoryPlan, train_memory
 
     train_memory(pool, run, MemoryPlan(steps=steps, batch=batch, rate=rate, seed=seed, device=device))

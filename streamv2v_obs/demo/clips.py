@@ -83,11 +83,11 @@ def render(
     height: int,
     width: int,
     again: Sequence[tuple[int, int]] = (),
-    whose: int | None = None,
+    whose: int = 0,
 ) -> Clip:
     """The layers, the lowest first, at each time; the lowest has to cover the whole picture at all of them.
 
-    ``again``: pairs of frames whose passage is wanted, too, of all pixels or of those of layer number ``whose``.
+    ``again``: pairs of frames whose passage is wanted, too, of the pixels of layer number ``whose``.
     """
     views = [_owners(layers, at, height, width) for at in times]
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
@@ -117,7 +117,7 @@ def render(
     further = {}
     for first, second in again:
         flow, visible = passage(first, second)
-        further[first, second] = flow, visible if whose is None else visible & (views[first][1] == whose)
+        further[first, second] = flow, visible & (views[first][1] == whose)
     return Clip([view[0] for view in views], [flow for flow, _ in passages], [seen for _, seen in passages], further)
 
 
@@ -160,11 +160,10 @@ def draw_clip(
     side: int = 256,
     scene: Pixels | None = None,
     moments: Sequence[int] | None = None,
-    again: Sequence[tuple[int, int]] = (),
 ) -> Clip:
     """A clip of one of KINDS; ``scene`` stands in for the drawn background. ``still`` has sensor noise and no motion.
 
-    ``moments``: which of the ``frames`` are wanted, all by default; ``again`` counts in them, as for ``render``.
+    ``moments``: which of the ``frames`` are wanted, all by default.
     Speeds are in pixels a frame: pan 1-3, fast 8-12; zoom 1 % a frame, rotation 1 degree a frame at most.
     """
     middle = side / 2
@@ -202,10 +201,10 @@ def draw_clip(
     if kind == "occluder":
         layers.append(_thing(rng, side, shift(rng.uniform(3, 6))))
     times = [float(number) for number in (range(frames) if moments is None else moments)]
-    clip = render(layers, times, side, side, again)
+    clip = render(layers, times, side, side)
     if kind == "still":
         noisy = [np.clip(frame + rng.normal(0, 3, frame.shape), 0, 255).astype(np.uint8) for frame in clip.frames]
-        return Clip(noisy, clip.flow, clip.visible, clip.again)
+        return Clip(noisy, clip.flow, clip.visible)
     return clip
 
 
