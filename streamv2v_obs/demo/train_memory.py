@@ -50,7 +50,7 @@ _OFTEN = {"oil": 2.0, "watercolor": 2.0, "glass": 2.0, "pixel": 2.0, "anime": 1.
 class MemoryPlan:
     """How to train: ``batch`` scenes a step, two moments of each."""
 
-    steps: int = 1400
+    steps: int = 1300
     batch: int = 6
     rate: float = 6e-4
     seed: int = 0
