@@ -22,7 +22,7 @@ from streamv2v_obs.demo.pool import held_out
 from streamv2v_obs.demo.train_flats import CLEAN
 from streamv2v_obs.eval.arms import ARMS, BEYOND, SETS
 from streamv2v_obs.eval.statistics import ratio_of_means
-from streamv2v_obs.eval.suite import SUITES, Record, measure_clip
+from streamv2v_obs.eval.suite import SUITES, Record, donor_of, measure_clip
 from streamv2v_obs.settings import ModelSettings, Settings, TranslatorSettings
 from streamv2v_obs.translator.loading import Model, load_model
 from streamv2v_obs.translator.presets import demo_folder
@@ -46,7 +46,7 @@ def flicker(model: Model, frames: int, side: int, say: Say, clips: int | None = 
             found, _ = measure_clip(
                 model,
                 spec,
-                specs[number - 1],
+                donor_of(specs, number),
                 base=TranslatorSettings(),
                 prompt=prompt,
                 seeds=(0,),
