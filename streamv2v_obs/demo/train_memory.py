@@ -42,6 +42,7 @@ scene, the other comes after all that tells scenes apart and is half made of wha
 _QUERIES = 36
 """Tokens of each picture that are asked about."""
 _FASTER = {".attn1.": 4.0}
+"""Self-attention is to learn; all else to stay as it was."""
 _OFTEN = {"oil": 2.0, "watercolor": 2.0, "glass": 2.0, "pixel": 2.0, "anime": 1.5, "comic": 1.5, "photo": 1.5}
 """Styles drawn so many times as often as the others: those that self-attention decides, and those that suffer."""
 
