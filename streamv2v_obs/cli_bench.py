@@ -82,7 +82,7 @@ def table() -> None:
 def evaluate(
     model: ModelName = None,
     suite: Annotated[
-        str, typer.Option(help="held-out (18 clips), hidden, development, hidden-development, quick, or demo.")
+        str, typer.Option(help="held-out (48 clips), hidden, development, hidden-development, quick, or demo.")
     ] = "held-out",
     videos: Annotated[Path | None, typer.Option(file_okay=False, help="A folder of videos, no suite.")] = None,
     prompts: Annotated[list[str] | None, typer.Option("--prompt", help="Repeatable; none: two.")] = None,
@@ -98,7 +98,7 @@ def evaluate(
         list[str] | None,
         typer.Option("--variant", help="One more arm: 'NAME: bank.interval=8, fusion.site=block'; repeatable."),
     ] = None,
-    frames: Annotated[int, typer.Option(min=2, help="Of each clip; lags it is too short for are left out.")] = 20,
+    frames: Annotated[int, typer.Option(min=2, help="Of each clip; lags it is too short for are left out.")] = 28,
     side: Annotated[int, typer.Option(min=64, help="Width and height of the clips.")] = 256,
     processes: Annotated[int | None, typer.Option(min=1, help="None: one a core, or one on a GPU.")] = None,
     overrides: Set = None,

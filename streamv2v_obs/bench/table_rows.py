@@ -190,7 +190,7 @@ def _quality(found: Result) -> list[Row]:
         return [
             (f"warp error with {arm['name']}, of that without a bank, lag {lag}", _with_interval(**_named(beside)))
             for arm in found["quality"]["arms"]
-            if arm["name"] == "dyme"
+            if arm["name"] in ("dyme", "carried")
             for lag, entry in arm["by_lag"].items()
             if (beside := entry["ratio"]) is not None
         ]

@@ -204,6 +204,6 @@ def test_a_part_of_the_arms_does_not_overwrite_the_whole(arms: list[str], suite:
 
 def test_the_held_out_suite_shares_no_clip_with_the_one_for_choosing() -> None:
     held, development = SUITES["held-out"], SUITES["development"]
-    assert len(held) == 18
-    assert len({spec.name for spec in held}) == 18
+    assert len(held) == 48
+    assert len({spec.name for spec in held}) == 48
     assert not {spec.seed for spec in held} & {spec.seed for spec in development}
