@@ -29,6 +29,7 @@ _FIRST = (
     "whole service, published a second",
     "a scene of OBS to its prompt's first picture, 300 ms fade, `when: start`",
     "flicker of a still scene with the bank",
+    "warp error with `configs/quality.yaml`, of that without a bank, lag 1 |",
     "runs searched",
     "arithmetic with the bank",
     "as fast as the published order of operations",

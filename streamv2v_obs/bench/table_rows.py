@@ -185,12 +185,16 @@ def _compare(found: Result) -> list[Row]:
     return [("as fast as the published order of operations", _with_interval(told["speedup"], told["speedup_ci95"]))]
 
 
+_ARMS = {"dyme": "bank dyme as published", "carried": "`configs/quality.yaml`"}
+"""Of an evaluation's arms those of the table, and what they are called there."""
+
+
 def _quality(found: Result) -> list[Row]:
     if "flicker" not in found:
         return [
-            (f"warp error with {arm['name']}, of that without a bank, lag {lag}", _with_interval(**_named(beside)))
+            (f"warp error with {said}, of that without a bank, lag {lag}", _with_interval(**_named(beside)))
             for arm in found["quality"]["arms"]
-            if arm["name"] in ("dyme", "carried")
+            if (said := _ARMS.get(arm["name"])) is not None
             for lag, entry in arm["by_lag"].items()
             if (beside := entry["ratio"]) is not None
         ]
