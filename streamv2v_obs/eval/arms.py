@@ -79,7 +79,7 @@ NOISE = tuple(Arm(f"{name}, white noise", _bank(name) | {"noise": "white"}) for 
 """As published, whatever noise the model was trained with."""
 
 SETS = {
-    "all": tuple(arm.name for arm in ARMS),
+    "all": tuple(arm.name for arm in (*ARMS, *BEYOND)),
     "table2": ("off", "queue 1", "queue 2", "queue 4", "dyme"),
     "figure8": ("off", "ff", "ea", "dyme"),
     "positions": ("off", "ff", "ff everywhere", "dyme", "dyme, ff everywhere"),

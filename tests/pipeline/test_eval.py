@@ -79,7 +79,7 @@ def of(records: list[dict[str, Any]], arm: str, clip: str, seed: int = 0) -> dic
 
 
 def test_every_arm_has_its_record_and_controls_one_seed(records: list[dict[str, Any]]) -> None:
-    assert len(records) == 2 * (8 * 2 + 2)
+    assert len(records) == 2 * (10 * 2 + 2)
     assert of(records, "off", "pan 1")["bank_mib"] == 0 < of(records, "dyme", "pan 1")["bank_mib"]
     assert of(records, "off", "pan 1")["static_std"] is None
     assert of(records, "off", "still 1")["static_std"] > 0
@@ -241,7 +241,7 @@ def test_the_command_writes_a_result_that_the_schema_describes(
     schema = Draft202012Validator(json.loads(results.SCHEMA.read_text(encoding="utf-8")))
     assert not [error.message for error in schema.iter_errors(found)]
     assert path.name == "quality.json"
-    assert len(found["results"]["holds"]) == 9, "no lag 16 in six frames"
+    assert len(found["results"]["holds"]) == 12, "no lag 16 in six frames"
     assert any(line.startswith("off > ff: ") for line in said)
     assert (tmp_path / "page.html").stat().st_size > 20_000
 
