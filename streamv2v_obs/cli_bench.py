@@ -85,7 +85,7 @@ def evaluate(
         str, typer.Option(help="held-out (48 clips), hidden, development, hidden-development, quick, or demo.")
     ] = "held-out",
     videos: Annotated[Path | None, typer.Option(file_okay=False, help="A folder of videos, no suite.")] = None,
-    prompts: Annotated[list[str] | None, typer.Option("--prompt", help="Repeatable; none: two.")] = None,
+    prompts: Annotated[list[str] | None, typer.Option("--prompt", help="Repeatable; none: three.")] = None,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     arms: Annotated[
         list[str] | None,
