@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -13,6 +11,7 @@ from rich.progress import track
 
 from streamv2v_obs.demo.clips import KINDS, draw_clip
 from streamv2v_obs.errors import ConfigError
+from streamv2v_obs.processes import in_processes
 
 SIDE = 192
 MOMENTS = 4
@@ -50,10 +49,9 @@ def draw_moving_pool(folder: Path, *, shards: int, scenes: int = 128, seed: int 
     """Draw the shards that ``folder`` lacks, ``workers`` at a time; interrupted, it goes on where it was."""
     folder.mkdir(parents=True, exist_ok=True)
     missing = [number for number in range(shards) if not _shard(folder, number).is_file()]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(draw_moving, _shard(folder, number), (seed, 1, number), scenes) for number in missing]
-        for job in track(as_completed(jobs), "drawing scenes", len(jobs)):
-            job.result()
+    tasks = [(_shard(folder, number), (seed, 1, number), scenes) for number in missing]
+    for _ in track(in_processes(draw_moving, tasks, workers), "drawing scenes", len(tasks)):
+        pass
 
 
 def open_moving(folder: Path) -> list[NDArray[np.uint8]]:

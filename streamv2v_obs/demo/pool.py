@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -21,6 +19,7 @@ from streamv2v_obs.demo.strokes import to_picture, to_pixels
 from streamv2v_obs.demo.teachers import STYLES, teach
 from streamv2v_obs.errors import ConfigError
 from streamv2v_obs.frames import Pixels
+from streamv2v_obs.processes import in_processes
 
 log = logging.getLogger(__name__)
 
@@ -114,10 +113,9 @@ def draw_pool(
     """Draw the shards that ``folder`` lacks, ``workers`` at a time; interrupted, it goes on where it was."""
     folder.mkdir(parents=True, exist_ok=True)
     missing = [s for s in (Shard(number, folder) for number in range(shards)) if not s.path("labels").is_file()]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(draw_shard, shard, seed, sources, targets_each) for shard in missing]
-        for job in track(as_completed(jobs), "drawing pictures", len(jobs)):
-            job.result()
+    tasks = [(shard, seed, sources, targets_each) for shard in missing]
+    for _ in track(in_processes(draw_shard, tasks, workers), "drawing pictures", len(tasks)):
+        pass
 
 
 def open_pool(folder: Path) -> list[Shard]:

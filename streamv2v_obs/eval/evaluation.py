@@ -6,9 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from streamv2v_obs.eval.arms import APPENDIX, ARMS, BEYOND, NOISE, SETS, Arm
 from streamv2v_obs.eval.metrics import LAGS
 from streamv2v_obs.eval.pictures import write_pictures
 from streamv2v_obs.eval.suite import ClipSpec, Record, donor_of, measure_clip
+from streamv2v_obs.processes import in_processes
 from streamv2v_obs.settings import ModelSettings, TranslatorSettings
 from streamv2v_obs.translator.loading import Model, load_model
 from streamv2v_obs.translator.origins import check_name
@@ -188,18 +187,9 @@ def run(plan: Plan, folder: Path, processes: int, tell: Callable[[int, int], Non
     missing = [job for job in plan.jobs if not job_path(folder, *job).is_file()]
     total = len(plan.jobs)
     tell(total - len(missing), total)
-    if missing:
-        threads = max(1, (os.cpu_count() or 1) // processes)
-        # Not forked: torch's threads do not survive it. One thread each: small matrices gain little from two.
-        with ProcessPoolExecutor(
-            processes, mp_context=get_context("spawn"), initializer=_start, initargs=(plan.model, threads)
-        ) as pool:
-            running = [pool.submit(_job, plan, folder, *job) for job in missing]
-            try:
-                for number, done in enumerate(as_completed(running), 1):
-                    done.result()
-                    tell(total - len(missing) + number, total)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+    # One thread each where there are as many processes as cores: small matrices gain little from two.
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    tasks = [(plan, folder, *job) for job in missing]
+    for number, _ in enumerate(in_processes(_job, tasks, processes, _start, (plan.model, threads)), 1):
+        tell(total - len(missing) + number, total)
     return [record for job in plan.jobs for record in json.loads(job_path(folder, *job).read_text(encoding="utf-8"))]

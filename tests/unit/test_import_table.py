@@ -20,6 +20,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "frames": (set(), {"numpy"}),
     "mailbox": (set(), set()),
     "worker": (set(), set()),
+    "processes": (set(), set()),
     "shape": ({"frames"}, {"cv2", "numpy"}),
     "settings": (set(), {"pydantic"}),
     "commands": ({"settings"}, set()),
@@ -53,7 +54,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     ),
     "engine": (LEAVES | {"capture", "translator", "publish.recording"}, {"numpy", "psutil"}),
     "demo": (
-        LEAVES | {"translator"},
+        LEAVES | {"translator", "processes"},
         {
             "cv2",
             "numpy",
@@ -76,7 +77,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         | {"av", "tests"},
     ),
     "eval": (
-        LEAVES | {"translator", "capture.video", "demo", "bench.results"},
+        LEAVES | {"translator", "capture.video", "demo", "bench.results", "processes"},
         {"numpy", "torch", "cv2", "platformdirs"},
     ),
     "in_force": ({"errors", "reload", "settings", "settings_file", "translator.presets"}, {"pydantic"}),
