@@ -6,29 +6,29 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from typing import Any
 
 
+@contextmanager
 def in_processes(
     work: Callable[..., None],
     tasks: Sequence[tuple[Any, ...]],
     processes: int,
     start: Callable[..., None] | None = None,
     given: tuple[Any, ...] = (),
-) -> Iterator[None]:
-    """Do ``work(*task)`` for each task, ``processes`` at a time, and yield whenever one is done.
+) -> Iterator[Iterator[None]]:
+    """Do ``work(*task)`` for each task, ``processes`` at a time; what it gives yields whenever one is done.
 
-    ``start(*given)`` runs first in each process. What a task raises is raised here, and no further task is begun.
+    ``start(*given)`` runs first in each process. What a task raises is raised where it is waited for. However the
+    block is left, no further task is begun, and those that run are waited for.
     """
-    if not tasks:
-        return
     # Not forked: torch's threads do not survive it.
     pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_begin, initargs=(start, given))
     try:
-        for done in as_completed([pool.submit(work, *task) for task in tasks]):
-            done.result()
-            yield
+        futures = [pool.submit(work, *task) for task in tasks]
+        yield (future.result() for future in as_completed(futures))
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -50,8 +50,9 @@ def draw_moving_pool(folder: Path, *, shards: int, scenes: int = 128, seed: int 
     folder.mkdir(parents=True, exist_ok=True)
     missing = [number for number in range(shards) if not _shard(folder, number).is_file()]
     tasks = [(_shard(folder, number), (seed, 1, number), scenes) for number in missing]
-    for _ in track(in_processes(draw_moving, tasks, workers), "drawing scenes", len(tasks)):
-        pass
+    with in_processes(draw_moving, tasks, workers) as done:
+        for _ in track(done, "drawing scenes", len(tasks)):
+            pass
 
 
 def open_moving(folder: Path) -> list[NDArray[np.uint8]]:

@@ -114,8 +114,9 @@ def draw_pool(
     folder.mkdir(parents=True, exist_ok=True)
     missing = [s for s in (Shard(number, folder) for number in range(shards)) if not s.path("labels").is_file()]
     tasks = [(shard, seed, sources, targets_each) for shard in missing]
-    for _ in track(in_processes(draw_shard, tasks, workers), "drawing pictures", len(tasks)):
-        pass
+    with in_processes(draw_shard, tasks, workers) as done:
+        for _ in track(done, "drawing pictures", len(tasks)):
+            pass
 
 
 def open_pool(folder: Path) -> list[Shard]:

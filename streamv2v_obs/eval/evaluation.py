@@ -190,6 +190,7 @@ def run(plan: Plan, folder: Path, processes: int, tell: Callable[[int, int], Non
     # One thread each where there are as many processes as cores: small matrices gain little from two.
     threads = max(1, (os.cpu_count() or 1) // processes)
     tasks = [(plan, folder, *job) for job in missing]
-    for number, _ in enumerate(in_processes(_job, tasks, processes, _start, (plan.model, threads)), 1):
-        tell(total - len(missing) + number, total)
+    with in_processes(_job, tasks, processes, _start, (plan.model, threads)) as done:
+        for number, _ in enumerate(done, total - len(missing) + 1):
+            tell(number, total)
     return [record for job in plan.jobs for record in json.loads(job_path(folder, *job).read_text(encoding="utf-8"))]
